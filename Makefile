@@ -1,0 +1,44 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+REPORT ?= report.html
+
+.PHONY: demo test lint format proto clean
+
+demo: .venv/.server
+	$(BIN)/onnxscope demo --out $(REPORT)
+
+test: .venv/.dev
+	$(BIN)/pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd proto && ../$(BIN)/buf lint
+	$(BIN)/python proto/generate.py --check
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+proto: .venv/.dev
+	$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/.pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onnxscope needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+.venv/.server: .venv/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[server]'
+	touch $@
+
+.venv/.dev: .venv/.server pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
