@@ -1,0 +1,289 @@
+"""Frozen values that the stages exchange: types, hook points, specs, plans and events.
+
+A value at run time (`Value`) is a numpy array in its own dtype (`ml_dtypes` for what numpy lacks; strings are object
+arrays of `str`), a list of values (sequence), a dict (map) or `None` (an optional that is not there).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Value: TypeAlias = "Array | list[Value] | dict[Any, Any] | None"
+Dimension: TypeAlias = int | str | None
+Shape: TypeAlias = tuple[Dimension, ...]
+
+
+class DataType(enum.IntEnum):
+    """Type of one element, numbered as ONNX's `TensorProto.DataType`."""
+
+    FLOAT32 = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    STRING = 8
+    BOOL = 9
+    FLOAT16 = 10
+    FLOAT64 = 11
+    UINT32 = 12
+    UINT64 = 13
+    COMPLEX64 = 14
+    COMPLEX128 = 15
+    BFLOAT16 = 16
+    FLOAT8E4M3FN = 17
+    FLOAT8E4M3FNUZ = 18
+    FLOAT8E5M2 = 19
+    FLOAT8E5M2FNUZ = 20
+    UINT4 = 21
+    INT4 = 22
+    FLOAT4E2M1 = 23
+    FLOAT8E8M0 = 24
+    UINT2 = 25
+    INT2 = 26
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Type of an array; `shape` is None where not even the rank is known."""
+
+    data_type: DataType
+    shape: Shape | None = None
+    sparse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceType:
+    """Type of a list; `element` is None where it is unknown."""
+
+    element: ValueType | None
+
+
+@dataclass(frozen=True, slots=True)
+class MapType:
+    """Type of a dictionary."""
+
+    key: DataType
+    value: ValueType | None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalType:
+    """Type of a value that may be absent."""
+
+    element: ValueType | None
+
+
+ValueType: TypeAlias = TensorType | SequenceType | MapType | OptionalType
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSpec:
+    """An input or output of a model; `type` is None where the model doesn't say."""
+
+    name: str
+    type: ValueType | None
+
+
+class Kind(enum.StrEnum):
+    """What a hook point is."""
+
+    INPUT = "input"
+    ACTIVATION = "activation"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    WEIGHT = "weight"
+    UNUSED = "unused"
+
+
+@dataclass(frozen=True, slots=True)
+class HookPoint:
+    """A named place of a model whose value can be read.
+
+    Attributes:
+        address: the name that selectors and captures use.
+        op_type: operator that computes it, `domain:Type` outside of ONNX's own; empty for inputs and weights.
+        type: as far as known without running.
+        depth: longest path from an input, as a share of the model's longest; 0 to 1.
+        kind: what it is.
+        batch_axis: axis of the rows; None where there is none or it was not looked for.
+    """
+
+    address: str
+    op_type: str
+    type: ValueType | None
+    depth: float
+    kind: Kind
+    batch_axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One version of a name in the catalog. `load_time` is seconds since the epoch."""
+
+    name: str
+    version: str
+    digest: str
+    load_time: float
+    read_only: bool
+
+
+class ReductionKind(enum.StrEnum):
+    """Operators that make an activation smaller; see capture_service.proto for the axes."""
+
+    MEAN = "mean"
+    MAX = "max"
+    FIRST = "first"
+    LAST = "last"
+    FLATTEN = "flatten"
+    POSITIONS = "positions"
+    SPATIAL_MEAN = "spatial_mean"
+    NORM = "norm"
+    INDEX = "index"
+    TOPK = "topk"
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """One reduction.
+
+    Attributes:
+        kind: the operator.
+        axis: axis to reduce over; None for the kind's default.
+        index: along the axis, for `index`.
+        k: for `topk`.
+        mask_input: name of a model input [row, position] that says which positions count.
+        mask_value: name of a mask [row, position] that the call brings along.
+    """
+
+    kind: ReductionKind
+    axis: int | None = None
+    index: int | None = None
+    k: int | None = None
+    mask_input: str | None = None
+    mask_value: str | None = None
+
+
+class OutputMode(enum.StrEnum):
+    """Where a call's model outputs come from."""
+
+    UNMODIFIED = "unmodified"
+    INSTRUMENTED = "instrumented"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSpec:
+    """What a call asks of a model, as it was said."""
+
+    model: str
+    version: str = ""
+    selectors: tuple[str, ...] = ()
+    reductions: tuple[tuple[str, Reduction], ...] = ()
+    outputs: OutputMode = OutputMode.UNMODIFIED
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """One hook point to read, and what to do to it; `type` is the type after reduction."""
+
+    address: str
+    reduction: Reduction | None
+    type: ValueType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A spec, resolved against a model. Equal plans share their sessions: it is hashable and holds no data.
+
+    Attributes:
+        digest: of the model.
+        captures: in the order in which the caller gets them.
+        outputs: where the model's outputs come from.
+        exact: without optimisation.
+    """
+
+    digest: str
+    captures: tuple[Capture, ...]
+    outputs: OutputMode
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedValue:
+    """A value that a plan brings; `byte_count` is None where a size is unknown."""
+
+    name: str
+    is_output: bool
+    type: ValueType | None
+    byte_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCost:
+    """What a plan brings and how much of the model it runs."""
+
+    values: tuple[PlannedValue, ...]
+    node_count: int
+    model_node_count: int
+
+    @property
+    def known_byte_count(self) -> int:
+        """Sum of the sizes that are known."""
+        return sum(value.byte_count or 0 for value in self.values)
+
+    @property
+    def unknown_count(self) -> int:
+        """Number of values whose size is unknown."""
+        return sum(value.byte_count is None for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A rewritten graph that is ready for a session.
+
+    Attributes:
+        graph: serialised ModelProto, its large weights external.
+        data_folder: where the external data lies; None where there is none.
+        captures: graph output of each captured address.
+        outputs: names of the model outputs that it computes.
+        inputs: names of the model inputs that it needs.
+        masks: graph input of each mask that the call brings, by its name in the reduction.
+        node_count: number of nodes in the main graph.
+    """
+
+    graph: bytes
+    data_folder: Path | None
+    captures: Mapping[str, str]
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    masks: Mapping[str, str]
+    node_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """What watching did to a run; see capture_service.proto."""
+
+    fusion_blocked: bool = False
+    changed_operators: tuple[str, ...] = ()
+    max_output_difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run brought: values by address and by output name, seconds per stage, fidelity."""
+
+    activations: Mapping[str, Value]
+    outputs: Mapping[str, Value]
+    timings: Mapping[str, float] = field(default_factory=dict)
+    fidelity: Fidelity = field(default_factory=Fidelity)

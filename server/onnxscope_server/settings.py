@@ -1,0 +1,139 @@
+"""Settings: every limit of the server, each a flag of `onnxscope serve` and an environment variable.
+
+The flag of `max_input_bytes` is `--max-input-bytes`, its variable `ONNXSCOPE_MAX_INPUT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """Settings of the onnxscope server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ONNXSCOPE_",
+        extra="forbid",
+        frozen=True,
+        cli_prog_name="onnxscope serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: int = Field(8001, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    http_port: int = Field(
+        8002,
+        ge=0,
+        le=65535,
+        description="port of the metrics (HTTP, Prometheus format); 0 for none",
+    )
+    models: Path | None = Field(
+        None,
+        description="folder of models to serve: NAME.onnx or NAME/[VERSION/]model.onnx; read at start",
+    )
+    data: Path | None = Field(
+        None,
+        description="folder that keeps uploaded models across restarts; a temporary one if not given",
+    )
+    providers: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("CPUExecutionProvider",),
+        min_length=1,
+        description="onnxruntime execution providers, first choice first, separated by commas",
+    )
+    run_threads: int = Field(2, ge=1, le=1024, description="runs that go on at the same time")
+    intra_op_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="threads that one run computes with; 0 leaves it to onnxruntime: one a core",
+    )
+    max_waiting_runs: int = Field(
+        256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
+    )
+    max_sessions: int = Field(
+        32, ge=2, description="onnxruntime sessions kept ready; the least recently used goes first"
+    )
+    max_model_bytes: int = Field(
+        64 * GIB, ge=1, description="largest model that may be uploaded, with its external data"
+    )
+    max_input_bytes: int = Field(GIB, ge=1, description="largest inputs of one run, all together")
+    drain_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="on SIGTERM: seconds between saying NOT_SERVING and refusing new calls",
+    )
+    grace_seconds: float = Field(30.0, ge=0, description="on SIGTERM: seconds that calls under way may take to finish")
+    token: SecretStr | None = Field(None, description="secret that callers must send as 'authorization: Bearer TOKEN'")
+    tls_cert: Path | None = Field(None, description="PEM file of the server's certificate chain")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities whose client certificates are required"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level to log")
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        items = [value] if isinstance(value, str) else value
+        if isinstance(items, list | tuple):
+            return [name for item in items for name in _names(item)]
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _exists(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError(f"there is no folder {value}; make it, or name the folder that holds the models")
+        return value
+
+    @model_validator(mode="after")
+    def _tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together; give both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key too")
+        return self
+
+    @property
+    def http_port_chosen(self) -> bool:
+        """Whether somebody said which HTTP port to take: then a busy one is an error."""
+        return "http_port" in self.model_fields_set
+
+
+def _names(item: Any) -> list[Any]:
+    if not isinstance(item, str):
+        return [item]
+    if item.lstrip().startswith("["):
+        return list(json.loads(item))
+    return [name.strip() for name in item.split(",") if name.strip()]
+
+
+class EmbeddedSettings(Settings):
+    """Settings of a server that lives in its only client's process: what the caller says, no environment."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leaves only what the caller says."""
+        return (init_settings,)
