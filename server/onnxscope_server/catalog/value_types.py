@@ -1,0 +1,65 @@
+"""ONNX's types as values of the domain."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxscope_server.domain import (
+    DataType,
+    Dimension,
+    MapType,
+    OptionalType,
+    SequenceType,
+    Shape,
+    TensorType,
+    ValueType,
+)
+
+_NUMBERS = frozenset(item.value for item in DataType)
+_GENERATED = "unk__"
+
+
+def value_type(declared: onnx.TypeProto) -> ValueType | None:
+    """Turns a declared or inferred type into the domain's.
+
+    Args:
+        declared: the type; it may leave out anything.
+
+    Returns:
+        What is known; None where nothing is.
+    """
+    which = declared.WhichOneof("value")
+    if which in ("tensor_type", "sparse_tensor_type"):
+        tensor = getattr(declared, which)
+        if tensor.elem_type not in _NUMBERS:
+            return None
+        shape = _shape(tensor.shape) if tensor.HasField("shape") else None
+        return TensorType(DataType(tensor.elem_type), shape, sparse=which == "sparse_tensor_type")
+    if which == "sequence_type":
+        return SequenceType(value_type(declared.sequence_type.elem_type))
+    if which == "optional_type":
+        return OptionalType(value_type(declared.optional_type.elem_type))
+    if which == "map_type" and declared.map_type.key_type in _NUMBERS:
+        return MapType(DataType(declared.map_type.key_type), value_type(declared.map_type.value_type))
+    return None
+
+
+def tensor_type(tensor: onnx.TensorProto) -> TensorType | None:
+    """Returns the type of an initializer; None for a type of element that has no name here."""
+    if tensor.data_type not in _NUMBERS:
+        return None
+    return TensorType(DataType(tensor.data_type), tuple(tensor.dims))
+
+
+def _shape(shape: onnx.TensorShapeProto) -> Shape:
+    return tuple(_dimension(item) for item in shape.dim)
+
+
+def _dimension(item: onnx.TensorShapeProto.Dimension) -> Dimension:
+    which = item.WhichOneof("value")
+    if which == "dim_value":
+        # exporters write -1 and 0 for "any"; a true zero size is never declared for an input that is used
+        return item.dim_value if item.dim_value >= 0 else None
+    if which == "dim_param" and item.dim_param and not item.dim_param.startswith(_GENERATED):
+        return item.dim_param
+    return None
