@@ -1,0 +1,61 @@
+"""What a plan brings, in bytes, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import OutputMode, Plan, PlanCost, PlannedValue, TensorType, ValueType
+from onnxscope_server.errors import InputMismatchError
+from onnxscope_server.plan.element_types import byte_count
+from onnxscope_server.plan.inputs import described
+from onnxscope_server.plan.reductions import reduced
+
+
+def cost(model: CatalogModel, plan: Plan, input_shapes: Mapping[str, tuple[int, ...]], node_count: int) -> PlanCost:
+    """Says what a plan brings.
+
+    Args:
+        model: the model that the plan was made for.
+        plan: what is asked.
+        input_shapes: number of elements along every axis, by input; sizes that depend on others stay unknown.
+        node_count: nodes of the rewritten graph.
+
+    Returns:
+        The activations in the plan's order, then the outputs.
+
+    Raises:
+        InputMismatchError: a shape is for an input that the model does not have.
+        ReductionInvalidError: with these shapes a reduction does not fit.
+    """
+    known = {spec.name for spec in (*model.inputs, *model.optional_inputs)}
+    for name in input_shapes:
+        if name not in known:
+            raise InputMismatchError(
+                f"The model has no input {name!r}. {described(model)}",
+                input=name,
+                expected=", ".join(sorted(known)),
+                got=name,
+            )
+    types = model.typed(input_shapes)
+    values = []
+    for capture in plan.captures:
+        type_ = types.get(capture.address)
+        if capture.reduction is not None:
+            type_ = reduced(capture.address, capture.reduction, type_)
+        values.append(PlannedValue(capture.address, False, type_, _byte_count(type_)))
+    if plan.outputs is not OutputMode.NONE:
+        for spec in model.outputs:
+            type_ = types.get(spec.name, spec.type)
+            values.append(PlannedValue(spec.name, True, type_, _byte_count(type_)))
+    return PlanCost(tuple(values), node_count, model.node_count)
+
+
+def _byte_count(type_: ValueType | None) -> int | None:
+    if not isinstance(type_, TensorType) or type_.shape is None or type_.sparse:
+        return None
+    sizes = [size for size in type_.shape if isinstance(size, int)]
+    if len(sizes) < len(type_.shape):
+        return None
+    return byte_count(type_.data_type, math.prod(sizes))
