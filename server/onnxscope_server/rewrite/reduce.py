@@ -1,0 +1,129 @@
+"""The pass that grafts reductions on to values and makes their results outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from onnxscope_server.domain import DataType, Reduction, TensorType, ValueType
+from onnxscope_server.rewrite.element_types import opset_needed
+from onnxscope_server.rewrite.expose import main_value, values_by_name
+from onnxscope_server.rewrite.fragment import Fragment
+from onnxscope_server.rewrite.names import FreshNames
+from onnxscope_server.rewrite.opset import opset_of
+from onnxscope_server.rewrite.reductions import MASKED, REDUCERS
+from onnxscope_server.rewrite.subject import Subject, invalid
+
+_OLDEST_OPSET = 7
+_OLDEST_MASKED_OPSET = 9
+
+
+class Reduce(ir.passes.InPlacePass):
+    """Grafts a reduction on to each of some values; only its result becomes an output.
+
+    - Without a mask a reduction is an operator or two.
+
+          Before:  x -> MatMul -> h -> Relu -> y         outputs: y
+          After:   x -> MatMul -> h -> Relu -> y         outputs: y, h::mean
+                   h -> ReduceMean -> h::mean
+
+    - A mask is a model input, or an input that is added: bool [row, position], one for each name.
+
+          Before:  x -> MatMul -> h                      inputs: x
+          After:   x -> MatMul -> h                      inputs: x, mask::words
+                   h, mask::words -> Where -> ReduceSum -> Div -> h::mean
+
+    The operators are written as the model's opset has them.
+
+    Args:
+        reductions: what to do to each address, and the type of the value there as far as it is known.
+
+    Attributes:
+        reduced: the output of each address, after the call.
+        masks: the graph input of each mask that was added, after the call.
+    """
+
+    def __init__(self, reductions: Mapping[str, tuple[Reduction, ValueType | None]]) -> None:
+        self._reductions = dict(reductions)
+        self.reduced: dict[str, str] = {}
+        self.masks: dict[str, str] = {}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Adds the nodes, the masks and the outputs.
+
+        Raises:
+            NotImplementedYetError: an address is not in the main graph.
+            ReductionInvalidError: a reduction does not fit its value or the model's opset.
+        """
+        values = values_by_name(model.graph)
+        names = FreshNames(model)
+        for address, (reduction, declared) in self._reductions.items():
+            value = main_value(values, address)
+            if not isinstance(declared, TensorType | None) or (declared and declared.sparse):
+                raise invalid(address, reduction, "it is not an array. Capture it without a reduction")
+            opset = _opset(model, address, reduction, declared)
+            name = names.like(f"{address}::{reduction.kind.value}")
+            fragment = Fragment(model.graph, names, opset, name)
+            mask = self._mask(model, names, address, reduction, declared)
+            subject = Subject(address, reduction, value, declared, fragment, mask)
+            result = REDUCERS[reduction.kind](subject)
+            result.name = name
+            model.graph.outputs.append(result)
+            self.reduced[address] = name
+        return ir.passes.PassResult(model, modified=bool(self._reductions))
+
+    def ensures(self, model: ir.Model) -> None:
+        """Every reduced value is an output, every added mask an input."""
+        outputs = {value.name for value in model.graph.outputs}
+        inputs = {value.name for value in model.graph.inputs}
+        if not (outputs >= set(self.reduced.values()) and inputs >= set(self.masks.values())):
+            raise ir.passes.PostconditionError("a reduction or a mask is missing")
+
+    def _mask(
+        self,
+        model: ir.Model,
+        names: FreshNames,
+        address: str,
+        reduction: Reduction,
+        declared: TensorType | None,
+    ) -> ir.Value | None:
+        given = [name for name in (reduction.mask_input, reduction.mask_value) if name is not None]
+        if not given:
+            return None
+        if reduction.kind not in MASKED or len(given) > 1:
+            raise invalid(address, reduction, "it takes no mask" if len(given) == 1 else "give one mask")
+        inputs = {value.name: value for value in model.graph.inputs}
+        if declared is not None and declared.data_type is DataType.STRING:
+            raise invalid(address, reduction, "onnxruntime picks no text by a mask. Leave the mask out")
+        if reduction.mask_input is not None:
+            found = inputs.get(reduction.mask_input)
+            if found is None or found.dtype is ir.DataType.STRING:
+                raise invalid(address, reduction, f"{reduction.mask_input!r} is no input that can be a mask")
+            return found
+        if given[0] not in self.masks:
+            mask = ir.Value(
+                name=names.like(f"mask::{given[0]}"),
+                type=ir.TensorType(ir.DataType.BOOL),
+                shape=ir.Shape([None, None]),
+            )
+            model.graph.inputs.append(mask)
+            self.masks[given[0]] = mask.name or ""
+            return mask
+        return inputs[self.masks[given[0]]]
+
+
+def _opset(model: ir.Model, address: str, reduction: Reduction, declared: TensorType | None) -> int:
+    opset = opset_of(model)
+    masked = reduction.mask_input is not None or reduction.mask_value is not None
+    needed = _OLDEST_MASKED_OPSET if masked else _OLDEST_OPSET
+    if declared is not None:
+        needed = max(needed, opset_needed(declared.data_type))
+    if opset < needed:
+        raise invalid(
+            address,
+            reduction,
+            f"it needs opset {needed} and the model has {opset}. Convert the model with "
+            "onnx.version_converter, or capture without a reduction",
+        )
+    return opset

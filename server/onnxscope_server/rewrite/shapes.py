@@ -1,0 +1,84 @@
+"""The segment that finds out the shapes of a model's values and brings nothing else."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxscope_server.catalog import graph
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import Kind, Segment, TensorType
+from onnxscope_server.rewrite.build import inputs_read
+from onnxscope_server.rewrite.element_types import opset_needed
+from onnxscope_server.rewrite.expose import values_by_name
+from onnxscope_server.rewrite.fragment import Fragment
+from onnxscope_server.rewrite.names import FreshNames
+from onnxscope_server.rewrite.opset import opset_of
+from onnxscope_server.rewrite.outputs import DropOutputs
+from onnxscope_server.rewrite.prune import Prune
+
+_KINDS = frozenset({Kind.INPUT, Kind.ACTIVATION, Kind.OUTPUT})
+
+
+class ProbeShapes(ir.passes.InPlacePass):
+    """Puts a Shape behind values and makes the shapes outputs.
+
+    Before:  x -> Conv -> c                        outputs: none
+    After:   x -> Conv -> c -> Shape -> c::shape   outputs: c::shape
+
+    Args:
+        addresses: names of tensors of the main graph.
+
+    Attributes:
+        shapes: the output of each address, after the call.
+    """
+
+    def __init__(self, addresses: list[str]) -> None:
+        self._addresses = addresses
+        self.shapes: dict[str, str] = {}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Adds the nodes and the outputs."""
+        values, names = values_by_name(model.graph), FreshNames(model)
+        for address in self._addresses:
+            fragment = Fragment(model.graph, names, opset_of(model), address)
+            shape = fragment.add("Shape", values[address])
+            model.graph.outputs.append(shape)
+            self.shapes[address] = shape.name or ""
+        return ir.passes.PassResult(model, modified=bool(self._addresses))
+
+
+def shape_probe(model: CatalogModel) -> Segment:
+    """Rewrites a model's graph so that it gives the shapes of its values, and nothing else.
+
+    Inputs, activations and outputs of the main graph that are known to be arrays are asked; others have no shape, or
+    none that could be asked for without knowing their type.
+
+    Args:
+        model: the model; it is not changed.
+
+    Returns:
+        A segment whose captures are int64 [rank], by address.
+    """
+    rewritten = model.graph()
+    opset, values = opset_of(rewritten), values_by_name(rewritten.graph)
+    addresses = [
+        point.address
+        for point in model.hook_points
+        if point.kind in _KINDS
+        and point.address in values
+        and isinstance(point.type, TensorType)
+        and not point.type.sparse
+        and opset_needed(point.type.data_type) <= opset
+    ]
+    probe = ProbeShapes(addresses)
+    for one in (DropOutputs(), probe, Prune()):
+        one(rewritten)
+    return Segment(
+        graph=graph.write(rewritten),
+        data_folder=model.data_folder,
+        captures=probe.shapes,
+        outputs=(),
+        inputs=inputs_read(model, rewritten),
+        masks={},
+        node_count=len(rewritten.graph),
+    )
