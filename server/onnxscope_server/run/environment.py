@@ -1,0 +1,47 @@
+"""onnxruntime, imported here and nowhere else: silent, and with its telemetry off."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from onnxscope_server.errors import ProviderUnavailableError
+
+# telemetry begins with the import: it writes an id and a database under the home folder
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+_application_has_it = "onnxruntime" in sys.modules
+
+import onnxruntime as ort  # noqa: E402  the environment comes first
+from onnxruntime.capi import onnxruntime_pybind11_state as native  # noqa: E402
+
+__all__ = ["SILENT", "check_providers", "native", "ort"]
+
+# errors arrive as exceptions; what onnxruntime writes on stderr beside them nobody asked for
+SILENT = 4
+if _application_has_it:
+    ort.disable_telemetry_events()
+else:
+    ort.set_default_logger_severity(SILENT)
+
+
+def check_providers(names: Sequence[str]) -> None:
+    """Checks that this build of onnxruntime has these execution providers.
+
+    Args:
+        names: onnxruntime's names, such as `CPUExecutionProvider`.
+
+    Raises:
+        ProviderUnavailableError: one of them is missing.
+    """
+    available = ort.get_available_providers()
+    for name in names:
+        if name not in available:
+            listed = ", ".join(available)
+            raise ProviderUnavailableError(
+                f"this build of onnxruntime has no execution provider {name!r}; it has {listed}."
+                " Choose one of these, or install the onnxruntime build that brings it"
+                " (onnxruntime-gpu for CUDAExecutionProvider)",
+                provider=name,
+                available=listed,
+            )

@@ -1,0 +1,90 @@
+"""Runs sessions and other blocking work in bounded threads, and ends runs whose caller has gone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from onnxscope_server.domain import Value
+from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
+from onnxscope_server.run.environment import SILENT, ort
+from onnxscope_server.run.pool import Pool
+from onnxscope_server.run.session import Session
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs sessions, so many at a time; used from one event loop.
+
+    Args:
+        threads: runs that go on at the same time; as much other work may go on beside them.
+        queue: runs that may wait for a thread.
+    """
+
+    def __init__(self, threads: int, queue: int) -> None:
+        self._runs = Pool("onnxscope-run", threads, queue, "max_waiting_runs")
+        self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
+        self._active: set[Any] = set()
+
+    async def run(self, session: Session, feeds: Mapping[str, Value], fetches: Sequence[str]) -> dict[str, Value]:
+        """Runs a session once.
+
+        Where the caller is cancelled, the run ends at its next node, and its thread is free when it has.
+
+        Args:
+            session: what to run.
+            feeds: inputs by name.
+            fetches: names of outputs.
+
+        Returns:
+            Values by output name; their arrays are the caller's own.
+
+        Raises:
+            InputMismatchError: an input is missing or unknown, or of another kind or data type.
+            RunFailedError: onnxruntime failed on these inputs.
+            OutOfMemoryError: there was not enough memory; the session still works.
+            RunCancelledError: `terminate` ended the run.
+            LimitExceededError: too many runs wait already.
+            UnavailableError: the runner is closed.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = SILENT
+
+        def stop() -> None:
+            options.terminate = True
+
+        self._active.add(options)
+        try:
+            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options), stop)
+        finally:
+            self._active.discard(options)
+
+    async def call(self, work: Callable[..., T], *args: Any) -> T:
+        """Does other blocking work in a thread; it cannot be ended early.
+
+        Raises:
+            LimitExceededError: too much work waits already.
+            UnavailableError: the runner is closed.
+        """
+        return await self._work.do(functools.partial(work, *args))
+
+    def terminate(self) -> None:
+        """Ends all runs at their next node; their callers get RunCancelledError."""
+        for options in tuple(self._active):
+            options.terminate = True
+
+    async def close(self) -> None:
+        """Refuses new work and waits until all that was accepted has ended."""
+        await self._runs.close()
+        await self._work.close()
+
+
+def _run(session: Session, feeds: Mapping[str, Value], fetches: Sequence[str], options: Any) -> dict[str, Value]:
+    try:
+        return session.run(feeds, fetches, options)
+    except OnnxscopeServerError as error:
+        if options.terminate:
+            raise RunCancelledError("the run was ended; nothing is wrong with the model") from error
+        raise

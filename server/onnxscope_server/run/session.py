@@ -1,0 +1,305 @@
+"""One onnxruntime session made from a segment: opening it, and running it once."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
+from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
+from onnxscope_server.run.environment import SILENT, ort
+from onnxscope_server.run.failures import load_failure, run_failure
+from onnxscope_server.run.node_types import declared_type, described
+from onnxscope_server.run.values import Feed, is_carried, to_feed, to_value, to_value_of_run
+
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
+# an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
+# others; where those exceed protobuf's 2 GiB, all weights go to this file beside it
+OPTIMISED_WEIGHTS = "weights"
+_TOO_LARGE = "Protobuf serialization failed"
+
+Fingerprint = Callable[[Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How sessions are opened; all sessions of a server are opened alike.
+
+    Attributes:
+        providers: execution providers, first choice first.
+        intra_op_threads: threads that one run computes with; 0 leaves it to onnxruntime.
+        session_options: an application's own `onnxruntime.SessionOptions`, used for every session instead of the
+            threads above. It can't be copied: what a session needs besides is set on it, and set back.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    intra_op_threads: int = 0
+    session_options: Any = None
+
+    def __post_init__(self) -> None:
+        options = self.session_options
+        if options is not None and not isinstance(options, ort.SessionOptions):
+            raise TypeError(f"session_options must be an onnxruntime.SessionOptions, not {type(options).__name__}")
+        if options is not None and options.has_providers():
+            raise TypeError("session_options brings execution providers of its own; name them with providers= instead")
+
+    def open(
+        self,
+        graph: bytes,
+        data_folder: Path | None,
+        *,
+        exact: bool,
+        optimised_file: Path | None = None,
+        entries: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Makes an onnxruntime session.
+
+        Args:
+            graph: serialised ModelProto.
+            data_folder: where its external data lies.
+            exact: without optimisation.
+            optimised_file: where to write the optimised graph.
+            entries: further session configuration.
+
+        Raises:
+            ModelInvalidError: onnxruntime refuses the graph.
+            OutOfMemoryError: there is not enough memory for it.
+        """
+        settings = dict(entries or {})
+        if data_folder is not None:
+            settings[_DATA_FOLDER] = str(data_folder)
+        with self._options(settings, optimised_file, exact=exact) as options:
+            try:
+                return ort.InferenceSession(graph, options, providers=list(self.providers), enable_fallback=0)
+            except Exception as error:
+                raise load_failure(error) from error
+
+    @contextmanager
+    def _options(self, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> Iterator[Any]:
+        if self.session_options is None:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = self.intra_op_threads
+            options.log_severity_level = SILENT
+            self._set(options, settings, optimised_file, exact=exact)
+            yield options
+            return
+        options = self.session_options
+        with _application_options:
+            level, file = options.graph_optimization_level, options.optimized_model_filepath
+            before = {key: _entry(options, key) for key in settings}
+            self._set(options, settings, optimised_file, exact=exact)
+            try:
+                # a session copies its options when it is made
+                yield options
+            finally:
+                options.graph_optimization_level = level
+                options.optimized_model_filepath = file
+                for key, value in before.items():
+                    options.add_session_config_entry(key, value)
+
+    def _set(self, options: Any, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> None:
+        if exact:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if optimised_file is not None:
+            options.optimized_model_filepath = str(optimised_file)
+        for key, value in settings.items():
+            options.add_session_config_entry(key, value)
+
+
+class Session:
+    """A segment that is ready to run. Threads may run it side by side.
+
+    Args:
+        segment: what it runs.
+        opening: how to open it.
+        exact: without optimisation.
+        fingerprint: reads the optimised graph's file, beside which there may be `OPTIMISED_WEIGHTS`, for `cones`; None
+            where nobody will ask.
+
+    Attributes:
+        segment: what it runs.
+        inputs: declared type of each input that must be given.
+        optional_inputs: declared type of each input that has a default.
+        outputs: declared type of each output; None where onnxruntime's notation is unknown.
+        providers: execution providers that really serve it.
+
+    Raises:
+        ModelInvalidError: onnxruntime refuses the segment.
+        OutOfMemoryError: there is not enough memory for it.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        opening: Opening,
+        *,
+        exact: bool,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
+        self.segment = segment
+        self._fingerprint = fingerprint
+        # ignore_cleanup_errors: the folder of a server that was killed goes with the temporary folder
+        self._folder = (
+            tempfile.TemporaryDirectory(prefix="onnxscope-", ignore_cleanup_errors=True)
+            if fingerprint is not None
+            else None
+        )
+        self._cones: Mapping[str, Any] | None = None
+        self._lock = threading.Lock()
+        try:
+            self._session = self._open(opening, exact=exact)
+        except BaseException:
+            self._forget_optimised()
+            raise
+        self._native = self._session._sess  # noqa: SLF001  run_with_ort_values' wrapper costs a copy
+        self.inputs = _declared(self._session.get_inputs())
+        self.optional_inputs = _declared(self._session.get_overridable_initializers())
+        self.outputs = _declared(self._session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+
+    @property
+    def keeps_optimised(self) -> bool:
+        """Whether `cones` has an answer."""
+        return self._fingerprint is not None
+
+    @functools.cached_property
+    def byte_count(self) -> int:
+        """An upper estimate of its memory: the graph and the files of its data folder."""
+        folder = self.segment.data_folder
+        return len(self.segment.graph) + (_folder_bytes(folder) if folder is not None else 0)
+
+    def cones(self) -> Mapping[str, Any]:
+        """Returns the fingerprint of the optimised graph; its file is read once and removed."""
+        with self._lock:
+            if self._cones is None:
+                if self._fingerprint is None or self._optimised_file is None:
+                    raise ValueError("this session was made without keep_optimised")
+                self._cones = self._fingerprint(self._optimised_file)
+                self._forget_optimised()
+            return self._cones
+
+    def run(self, feeds: Mapping[str, Value], fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+        """Runs the segment once, in this thread.
+
+        Args:
+            feeds: inputs by name; None for an optional that is not there.
+            fetches: names of outputs.
+            run_options: onnxruntime's; its `terminate` ends the run at the next node.
+
+        Returns:
+            Values by output name. Their arrays are the caller's: nothing else reads or writes them.
+
+        Raises:
+            InputMismatchError: an input is missing, or of another kind or data type.
+            RunFailedError: onnxruntime failed.
+            OutOfMemoryError: there was not enough memory.
+        """
+        names = list(dict.fromkeys(fetches))
+        if not names:
+            return {}
+        ready = self._feeds(feeds)
+        try:
+            if all(feed.is_ort_value for feed in ready.values()):
+                plain = {name: feed.value for name, feed in ready.items()}
+                results = self._native.run_with_ort_values(plain, names, run_options)
+                return {
+                    name: to_value(name, result, self._native, feeds=ready.values())
+                    for name, result in zip(names, results, strict=True)
+                }
+            self._check_returnable(names, ready)
+            wrapped = {
+                name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()
+            }
+            results = self._native.run(names, wrapped, run_options)
+            return {
+                name: to_value_of_run(result, self.outputs[name], feeds=ready.values())
+                for name, result in zip(names, results, strict=True)
+            }
+        except RunFailedError:
+            raise
+        except Exception as error:
+            raise run_failure(error) from error
+
+    def _open(self, opening: Opening, *, exact: bool) -> Any:
+        open_with = functools.partial(
+            opening.open, self.segment.graph, self.segment.data_folder, exact=exact, optimised_file=self._optimised_file
+        )
+        try:
+            return open_with()
+        except ModelInvalidError as error:
+            if self._optimised_file is None or _TOO_LARGE not in error.metadata["detail"]:
+                raise
+            return open_with(entries={_WEIGHTS_FILE: OPTIMISED_WEIGHTS})
+
+    def _feeds(self, feeds: Mapping[str, Value]) -> dict[str, Feed]:
+        missing = [
+            name
+            for name, declared in self.inputs.items()
+            if feeds.get(name) is None and not isinstance(declared, OptionalType)
+        ]
+        if missing:
+            listed = ", ".join(f"{name} ({described(kind)})" for name, kind in self.inputs.items())
+            raise InputMismatchError(
+                f"input {missing[0]!r} is missing; the run needs {listed}",
+                input=missing[0],
+                expected=described(self.inputs[missing[0]]),
+                got="nothing",
+            )
+        known = {**self.inputs, **self.optional_inputs}
+        ready = {}
+        for name, value in feeds.items():
+            if name not in known:
+                raise InputMismatchError(
+                    f"there is no input {name!r}; the run takes {', '.join(known) or 'none'}",
+                    input=name,
+                    expected=", ".join(known),
+                    got=name,
+                )
+            if value is not None:
+                ready[name] = to_feed(name, value, known[name])
+        return ready
+
+    def _check_returnable(self, names: Sequence[str], ready: Mapping[str, Feed]) -> None:
+        carried = [name for name in names if is_carried(self.outputs.get(name))]
+        if carried:
+            inputs = ", ".join(name for name, feed in ready.items() if not feed.is_ort_value)
+            kind = described(self.outputs[carried[0]])
+            detail = f"onnxruntime returns no {kind} from a run with text, sequences or maps as input"
+            raise RunFailedError(
+                f"{carried[0]!r} cannot be read: {detail} ({inputs}). Leave it out, or capture a Cast of it",
+                detail=detail,
+            )
+
+    @property
+    def _optimised_file(self) -> Path | None:
+        return Path(self._folder.name) / "optimised.onnx" if self._folder is not None else None
+
+    def _forget_optimised(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def _declared(nodes: Sequence[Any]) -> dict[str, ValueType | None]:
+    return {node.name: declared_type(node.type, node.shape) for node in nodes}
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def _entry(options: Any, key: str) -> str:
+    try:
+        return str(options.get_session_config_entry(key))
+    except RuntimeError:
+        return ""
+
+
+_application_options = threading.Lock()
