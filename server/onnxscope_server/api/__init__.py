@@ -1,0 +1,1 @@
+"""The first stage: thin servicers between onnxscope.v1 and the domain."""

@@ -1,0 +1,206 @@
+"""CaptureService: messages <-> the verbs capture and stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import numpy as np
+
+from onnxscope.v1 import capture_service_pb2 as pb
+from onnxscope.v1 import codec
+from onnxscope.v1 import tensor_pb2 as tensor_pb
+from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
+from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
+from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.wire.packing import packed
+
+R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
+
+
+class CaptureServicer(CaptureServiceServicer):
+    """Runs captures. `capture` and `stream` are the same calls for a client in this process.
+
+    Args:
+        captures: the verb.
+        max_input_bytes: largest inputs of one run.
+    """
+
+    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+        self._captures = captures
+        self._max_input_bytes = max_input_bytes
+
+    async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
+        """Says what a capture would bring, without running the model."""
+        shapes = {item.name: tuple(item.shape) for item in request.input_shapes}
+        cost = await self._captures.cost(spec_from_pb(request.spec), shapes)
+        return pb.PlanCaptureResponse(plan=plan_to_pb(cost))
+
+    async def Capture(
+        self, requests: AsyncIterator[pb.CaptureRequest], context: Any
+    ) -> AsyncIterator[pb.CaptureResponse]:
+        """Runs the model once."""
+        spec, first = await _opening(requests)
+        prepared = await self._captures.prepare(spec_from_pb(spec))
+        inbox = _Inbox(self._max_input_bytes)
+        for part in first.inputs:
+            inbox.feed(part)
+        async for request in requests:
+            if request.HasField("spec"):
+                raise ValueInvalidError("the spec stands in the first message only", value="spec")
+            for part in request.inputs:
+                inbox.feed(part)
+        inputs, masks = inbox.batch()
+        plan, result = await self._run(prepared, inputs, masks)
+        events = [pb.CaptureEvent(plan=plan)]
+        for group in packed(_capture_events(events, result)):
+            yield pb.CaptureResponse(events=group)
+
+    async def StreamCapture(
+        self, requests: AsyncIterator[pb.StreamCaptureRequest], context: Any
+    ) -> AsyncIterator[pb.StreamCaptureResponse]:
+        """Runs the model on batch after batch."""
+        spec, first = await _opening(requests)
+        batches = self._batches(first, requests)
+        count = 0
+        async with aclosing(self.stream(spec, dict(first.carry), batches)) as results:
+            async for plan, result in results:
+                opening = [pb.StreamEvent(plan=plan)] if count == 0 else []
+                for group in packed(_stream_events(opening, count, result)):
+                    yield pb.StreamCaptureResponse(events=group)
+                count += 1
+        completed = pb.StreamCompleted(batch_count=count)
+        yield pb.StreamCaptureResponse(events=[pb.StreamEvent(completed=completed)])
+
+    async def capture(
+        self,
+        spec: pb.CaptureSpec,
+        inputs: Mapping[str, Value],
+        masks: Mapping[str, Array],
+    ) -> tuple[pb.CapturePlan, Result]:
+        """Runs the model once on values of this process."""
+        prepared = await self._captures.prepare(spec_from_pb(spec))
+        return await self._run(prepared, inputs, masks)
+
+    async def stream(
+        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
+    ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
+        """Runs the model on batches of this process; the plan comes with every result."""
+        stream = Stream(self._captures, spec_from_pb(spec), carry)
+        prepared = await stream.prepare()
+        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        async with aclosing(stream.results(prepared, batches)) as results:
+            async for result in results:
+                yield plan, result
+
+    async def _run(
+        self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
+    ) -> tuple[pb.CapturePlan, Result]:
+        result = await self._captures.run(prepared, inputs, masks)
+        return plan_to_pb(self._captures.planned(prepared, {})), result
+
+    async def _batches(
+        self, first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]
+    ) -> AsyncIterator[Batch]:
+        """Yields each batch as soon as its end has come."""
+        inbox: _Inbox | None = None
+        index = 0
+        async for item in _items(first, requests):
+            which = item.WhichOneof("item")
+            if which == "batch_start":
+                if inbox is not None or item.batch_start.index != index:
+                    raise ValueInvalidError(
+                        f"batch {item.batch_start.index} starts where batch {index} is awaited",
+                        value="batch_start",
+                    )
+                inbox = _Inbox(self._max_input_bytes)
+            elif inbox is None:
+                raise ValueInvalidError("a batch opens with batch_start", value="batch_start")
+            elif which == "input":
+                inbox.feed(item.input)
+            elif which == "batch_end":
+                yield inbox.batch()
+                inbox, index = None, index + 1
+        if inbox is not None:
+            raise ValueInvalidError(
+                f"the stream ended within batch {index}; close it with batch_end", value="batch_end"
+            )
+
+
+class _Inbox:
+    """The inputs and masks of one run, as they arrive."""
+
+    def __init__(self, limit: int) -> None:
+        self._assembler = codec.Assembler(limit)
+        self._inputs: dict[str, Value] = {}
+        self._masks: dict[str, Array] = {}
+
+    def feed(self, part: tensor_pb.ValuePart) -> None:
+        received = self._assembler.feed(part)
+        if received is None:
+            return
+        if received.name in self._inputs or received.name in self._masks:
+            raise ValueInvalidError(f"{received.name!r} was sent twice", value=received.name)
+        if received.role == tensor_pb.VALUE_ROLE_INPUT:
+            self._inputs[received.name] = received.value
+        elif received.role == tensor_pb.VALUE_ROLE_MASK:
+            self._masks[received.name] = np.asarray(received.value)
+        else:
+            raise ValueInvalidError(
+                f"{received.name!r} has role {received.role}; callers send INPUT and MASK",
+                value=received.name,
+            )
+
+    def batch(self) -> Batch:
+        if self._assembler.pending is not None:
+            raise ValueInvalidError(
+                f"{self._assembler.pending!r} ended before all its bytes came",
+                value=self._assembler.pending,
+            )
+        return self._inputs, self._masks
+
+
+async def _opening(requests: AsyncIterator[R]) -> tuple[pb.CaptureSpec, R]:
+    first = await anext(aiter(requests), None)
+    if first is None or not first.HasField("spec"):
+        raise ValueInvalidError("the first message must hold the spec", value="spec")
+    return first.spec, first
+
+
+async def _items(
+    first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]
+) -> AsyncIterator[pb.StreamItem]:
+    for item in first.items:
+        yield item
+    async for request in requests:
+        if request.HasField("spec"):
+            raise ValueInvalidError("the spec stands in the first message only", value="spec")
+        for item in request.items:
+            yield item
+
+
+def _value_parts(result: Result) -> Iterator[tensor_pb.ValuePart]:
+    for address, value in result.activations.items():
+        yield from codec.parts(tensor_pb.VALUE_ROLE_ACTIVATION, address, value)
+    for name, value in result.outputs.items():
+        yield from codec.parts(tensor_pb.VALUE_ROLE_OUTPUT, name, value)
+
+
+def _capture_events(opening: list[pb.CaptureEvent], result: Result) -> Iterator[pb.CaptureEvent]:
+    yield from opening
+    for part in _value_parts(result):
+        yield pb.CaptureEvent(value=part)
+    yield pb.CaptureEvent(completed=completed_to_pb(result.timings, result.fidelity))
+
+
+def _stream_events(opening: list[pb.StreamEvent], index: int, result: Result) -> Iterator[pb.StreamEvent]:
+    yield from opening
+    yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
+    for part in _value_parts(result):
+        yield pb.StreamEvent(value=part)
+    completed = completed_to_pb(result.timings, result.fidelity)
+    yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))

@@ -1,0 +1,200 @@
+"""onnxscope.v1 messages <-> domain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1 import tensor_pb2 as tensor_pb
+from onnxscope_server.domain import (
+    CaptureSpec,
+    DataType,
+    Fidelity,
+    HookPoint,
+    Kind,
+    MapType,
+    ModelEntry,
+    OptionalType,
+    OutputMode,
+    PlanCost,
+    PlannedValue,
+    Reduction,
+    ReductionKind,
+    SequenceType,
+    TensorType,
+    ValueSpec,
+    ValueType,
+)
+from onnxscope_server.errors import NotImplementedYetError, ReductionInvalidError, ValueInvalidError
+
+_OUTPUT_MODES = {
+    capture_pb.OUTPUT_MODE_UNSPECIFIED: OutputMode.UNMODIFIED,
+    capture_pb.OUTPUT_MODE_UNMODIFIED: OutputMode.UNMODIFIED,
+    capture_pb.OUTPUT_MODE_INSTRUMENTED: OutputMode.INSTRUMENTED,
+    capture_pb.OUTPUT_MODE_NONE: OutputMode.NONE,
+}
+_KINDS: dict[Kind, Any] = {kind: model_pb.HookPointKind.Value(f"HOOK_POINT_KIND_{kind.name}") for kind in Kind}
+_REDUCTIONS = {capture_pb.ReductionKind.Value(f"REDUCTION_KIND_{kind.name}"): kind for kind in ReductionKind}
+
+
+def type_to_pb(value_type: ValueType | None) -> tensor_pb.ValueType:
+    """Returns the message of a type; an empty one where it is unknown."""
+    if isinstance(value_type, TensorType):
+        tensor = _tensor_to_pb(value_type)
+        return tensor_pb.ValueType(sparse_tensor=tensor) if value_type.sparse else tensor_pb.ValueType(tensor=tensor)
+    if isinstance(value_type, SequenceType):
+        element = type_to_pb(value_type.element)
+        return tensor_pb.ValueType(sequence=tensor_pb.SequenceType(element=element))
+    if isinstance(value_type, MapType):
+        value = type_to_pb(value_type.value)
+        return tensor_pb.ValueType(map=tensor_pb.MapType(key=_data_type(value_type.key), value=value))
+    if isinstance(value_type, OptionalType):
+        element = type_to_pb(value_type.element)
+        return tensor_pb.ValueType(optional=tensor_pb.OptionalType(element=element))
+    return tensor_pb.ValueType()
+
+
+def _tensor_to_pb(tensor: TensorType) -> tensor_pb.TensorType:
+    message = tensor_pb.TensorType(data_type=_data_type(tensor.data_type))
+    if tensor.shape is not None:
+        message.shape.SetInParent()
+        for extent in tensor.shape:
+            message.shape.dimensions.add(
+                size=extent if isinstance(extent, int) else None,
+                symbol=extent if isinstance(extent, str) else None,
+            )
+    return message
+
+
+def _data_type(data_type: DataType) -> Any:
+    return tensor_pb.DataType.ValueType(data_type)
+
+
+def specs_to_pb(specs: Iterable[ValueSpec]) -> list[tensor_pb.ValueSpec]:
+    """Returns the messages of inputs or outputs."""
+    return [tensor_pb.ValueSpec(name=spec.name, type=type_to_pb(spec.type)) for spec in specs]
+
+
+def model_to_pb(
+    entry: ModelEntry,
+    *,
+    inputs: Iterable[ValueSpec],
+    optional_inputs: Iterable[ValueSpec],
+    outputs: Iterable[ValueSpec],
+    providers: Iterable[str],
+    byte_count: int,
+) -> model_pb.Model:
+    """Returns the message of a model in the catalog."""
+    load_time = Timestamp()
+    load_time.FromNanoseconds(int(entry.load_time * 1e9))
+    return model_pb.Model(
+        name=entry.name,
+        version=entry.version,
+        digest=entry.digest,
+        inputs=specs_to_pb(inputs),
+        optional_inputs=specs_to_pb(optional_inputs),
+        outputs=specs_to_pb(outputs),
+        providers=providers,
+        byte_count=byte_count,
+        load_time=load_time,
+        read_only=entry.read_only,
+    )
+
+
+def hook_point_to_pb(point: HookPoint) -> model_pb.HookPoint:
+    """Returns the message of a hook point."""
+    return model_pb.HookPoint(
+        address=point.address,
+        op_type=point.op_type,
+        type=type_to_pb(point.type),
+        depth=point.depth,
+        kind=_KINDS[point.kind],
+        batch_axis=point.batch_axis,
+    )
+
+
+def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
+    """Returns the spec of a request.
+
+    Raises:
+        NotImplementedYetError: it asks for what this version doesn't have.
+        ReductionInvalidError: a reduction is of no known kind.
+        ValueInvalidError: an enum has a value that this version doesn't know.
+    """
+    for feature in ("expand", "dequantize", "probes"):
+        if getattr(spec, feature):
+            raise NotImplementedYetError(f"{feature} is not built yet; leave it out of the request", feature=feature)
+    return CaptureSpec(
+        model=spec.model,
+        version=spec.version,
+        selectors=tuple(spec.selectors),
+        reductions=tuple((rule.selector, _reduction_from_pb(rule.reduction)) for rule in spec.reductions),
+        outputs=_known(_OUTPUT_MODES, spec.outputs, "outputs"),
+        exact=spec.exact,
+    )
+
+
+def _known(table: Mapping[Any, OutputMode], number: int, field: str) -> OutputMode:
+    if number not in table:
+        raise ValueInvalidError(f"{field} = {number} is no value of the enum", value=field)
+    return table[number]
+
+
+def _reduction_from_pb(reduction: capture_pb.Reduction) -> Reduction:
+    kind = _REDUCTIONS.get(reduction.kind)
+    if kind is None:
+        known = ", ".join(name.value for name in ReductionKind)
+        raise ReductionInvalidError(
+            f"reduction kind {reduction.kind} is unknown; use one of {known}",
+            reduction=str(reduction.kind),
+        )
+
+    def given(name: str) -> Any:
+        return getattr(reduction, name) if reduction.HasField(name) else None
+
+    return Reduction(
+        kind=kind,
+        axis=given("axis"),
+        index=given("index"),
+        k=given("top_count"),
+        mask_input=given("mask_input"),
+        mask_value=given("mask_value"),
+    )
+
+
+def plan_to_pb(cost: PlanCost) -> capture_pb.CapturePlan:
+    """Returns the message of what a plan brings."""
+    return capture_pb.CapturePlan(
+        values=[_planned_to_pb(value) for value in cost.values],
+        known_byte_count=cost.known_byte_count,
+        unknown_count=cost.unknown_count,
+        node_count=cost.node_count,
+        model_node_count=cost.model_node_count,
+    )
+
+
+def _planned_to_pb(value: PlannedValue) -> capture_pb.PlannedValue:
+    role = tensor_pb.VALUE_ROLE_OUTPUT if value.is_output else tensor_pb.VALUE_ROLE_ACTIVATION
+    return capture_pb.PlannedValue(role=role, name=value.name, type=type_to_pb(value.type), byte_count=value.byte_count)
+
+
+def completed_to_pb(timings: Mapping[str, float], fidelity: Fidelity) -> capture_pb.CaptureCompleted:
+    """Returns the message that ends a run."""
+    stages = []
+    for stage, seconds in timings.items():
+        duration = Duration()
+        duration.FromNanoseconds(int(seconds * 1e9))
+        stages.append(capture_pb.StageTiming(stage=stage, duration=duration))
+    return capture_pb.CaptureCompleted(
+        timings=stages,
+        fidelity=capture_pb.Fidelity(
+            fusion_blocked=fidelity.fusion_blocked,
+            changed_operators=fidelity.changed_operators,
+            max_output_difference=fidelity.max_output_difference,
+        ),
+    )

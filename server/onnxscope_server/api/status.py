@@ -1,0 +1,166 @@
+"""Domain errors -> gRPC status, in one table, and the interceptor that every call goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from onnxscope.v1 import codec
+from onnxscope_server.errors import (
+    LimitExceededError,
+    OnnxscopeServerError,
+    UnauthenticatedError,
+    ValueInvalidError,
+)
+
+DOMAIN = "onnxscope"
+STATUS: dict[str, grpc.StatusCode] = {
+    "MODEL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "MODEL_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "MODEL_READ_ONLY": grpc.StatusCode.FAILED_PRECONDITION,
+    "MODEL_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
+    "UPLOAD_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "EXTERNAL_DATA_MISSING": grpc.StatusCode.FAILED_PRECONDITION,
+    "HOOK_POINT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "SELECTOR_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "INPUT_MISMATCH": grpc.StatusCode.INVALID_ARGUMENT,
+    "VALUE_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "REDUCTION_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "RUN_FAILED": grpc.StatusCode.INVALID_ARGUMENT,
+    "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "OUT_OF_MEMORY": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "PROVIDER_UNAVAILABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "CANCELLED": grpc.StatusCode.CANCELLED,
+    "NOT_IMPLEMENTED_YET": grpc.StatusCode.UNIMPLEMENTED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+_OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_MAX_TEXT = 2000
+_log = logging.getLogger(__name__)
+
+
+def domain_error(error: Exception) -> OnnxscopeServerError:
+    """Returns the domain error that callers see for any exception.
+
+    What nobody foresaw is logged under a request id, and only the id goes out: its text may hold what
+    is not the caller's.
+    """
+    if isinstance(error, OnnxscopeServerError):
+        return error
+    if isinstance(error, codec.TooLargeError):
+        return LimitExceededError(
+            f"{error}; send smaller batches, or raise max_input_bytes on the server",
+            setting="max_input_bytes",
+            limit=str(error.limit),
+            got=str(error.byte_count),
+        )
+    if isinstance(error, codec.CodecError):
+        return ValueInvalidError(str(error))
+    request_id = uuid.uuid4().hex
+    _log.error("request %s failed", request_id, exc_info=error)
+    return OnnxscopeServerError(
+        f"the server failed; its log says why under request id {request_id}", request_id=request_id
+    )
+
+
+def status_details(error: OnnxscopeServerError) -> bytes:
+    """Returns the serialised google.rpc.Status, for the `grpc-status-details-bin` trailer."""
+    info = any_pb2.Any()
+    # the trailer must fit HTTP/2's header limit, and a selector of the caller's may be of any length
+    metadata = {key: value[:_MAX_TEXT] for key, value in error.metadata.items()}
+    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    code = code_pb2.Code.Value(STATUS[error.reason].name)
+    status = status_pb2.Status(code=code, message=error.message[:_MAX_TEXT], details=[info])
+    return bytes(status.SerializeToString())
+
+
+def _admit(*, refused: bool) -> None:
+    if refused:
+        raise UnauthenticatedError("this server wants a token; give the right one with connect(..., token=...)")
+
+
+async def _abort(context: Any, error: OnnxscopeServerError) -> None:
+    trailer = (("grpc-status-details-bin", status_details(error)),)
+    await context.abort(STATUS[error.reason], error.message[:_MAX_TEXT], trailer)
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Checks the token, and turns every exception of a call into its status.
+
+    Args:
+        token: what callers must send; None lets everybody in. Health and reflection are open to all.
+        observe: is told of every call that ends: method, reason, seconds.
+    """
+
+    def __init__(self, token: str | None, observe: Callable[[str, str, float], None]) -> None:
+        self._expected = f"Bearer {token}".encode() if token is not None else None
+        self._observe = observe
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the method's handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(_OPEN_SERVICES):
+            return handler
+        refused = not self._admits(handler_call_details.invocation_metadata)
+        return self._wrapped(handler, handler_call_details.method, refused=refused)
+
+    def _admits(self, metadata: Any) -> bool:
+        if self._expected is None:
+            return True
+        given = next((value for key, value in metadata or () if key == "authorization"), "")
+        given_bytes = given.encode() if isinstance(given, str) else given
+        return hmac.compare_digest(given_bytes, self._expected)
+
+    def _wrapped(self, handler: Any, name: str, *, refused: bool) -> Any:
+        @asynccontextmanager
+        async def guarded(context: Any) -> AsyncIterator[None]:
+            start, reason = time.perf_counter(), "OK"
+            try:
+                _admit(refused=refused)
+                yield
+            except (asyncio.CancelledError, GeneratorExit):
+                reason = "CANCELLED"
+                raise
+            except Exception as error:  # noqa: BLE001  # the last place where one can be told
+                known = domain_error(error)
+                reason = known.reason
+                await _abort(context, known)
+            finally:
+                self._observe(name, reason, time.perf_counter() - start)
+
+        async def unary(request: Any, context: Any) -> Any:
+            async with guarded(context):
+                return await (handler.unary_unary or handler.stream_unary)(request, context)
+
+        async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with guarded(context):
+                method = handler.unary_stream or handler.stream_stream
+                async with aclosing(method(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        arity = ("stream" if handler.request_streaming else "unary") + (
+            "_stream" if handler.response_streaming else "_unary"
+        )
+        make = getattr(grpc, f"{arity}_rpc_method_handler")
+        return make(
+            streaming if handler.response_streaming else unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )

@@ -1,0 +1,169 @@
+"""Where rows are: found by running a model on two made-up batches of different size and comparing shapes.
+
+Only shapes leave the graph, so this costs no memory beyond the run's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import DataType, HookPoint, Shape, TensorType, Value
+from onnxscope_server.errors import OnnxscopeServerError
+from onnxscope_server.rewrite.shapes import shape_probe
+from onnxscope_server.run.runner import Runner
+from onnxscope_server.run.sessions import Session, Sessions
+
+_BATCHES = (2, 3)
+_SIZES = (8, 32, 1, 64, 224, 16, 128)
+_DTYPES = {
+    DataType.FLOAT32: np.float32,
+    DataType.FLOAT64: np.float64,
+    DataType.FLOAT16: np.float16,
+    DataType.INT8: np.int8,
+    DataType.INT16: np.int16,
+    DataType.INT32: np.int32,
+    DataType.INT64: np.int64,
+    DataType.UINT8: np.uint8,
+    DataType.UINT16: np.uint16,
+    DataType.UINT32: np.uint32,
+    DataType.UINT64: np.uint64,
+    DataType.BOOL: np.bool_,
+    DataType.STRING: object,
+}
+_log = logging.getLogger(__name__)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class BatchAxes:
+    """Finds batch axes, once per model."""
+
+    def __init__(self, sessions: Sessions, runner: Runner) -> None:
+        self._sessions = sessions
+        self._runner = runner
+        self._found: dict[str, asyncio.Task[Mapping[str, int]]] = {}
+
+    async def annotate(self, model: CatalogModel, points: tuple[HookPoint, ...]) -> tuple[HookPoint, ...]:
+        """Returns the hook points with their batch axis, None where there is none or it was not found."""
+        task = self._found.get(model.digest)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._found[model.digest] = asyncio.create_task(self._find(model))
+        axes = await asyncio.shield(task)
+        return tuple(replace(point, batch_axis=axes.get(point.address)) for point in points)
+
+    def forget(self, digest: str) -> None:
+        """Drops what was found of a model."""
+        self._found.pop(digest, None)
+
+    async def _find(self, model: CatalogModel) -> Mapping[str, int]:
+        session = await self._sessions.get(
+            ("shapes", model.digest), model.digest, lambda: shape_probe(model), exact=True
+        )
+        for batch_dims in _batch_dims(model):
+            for size in _SIZES:
+                axes = await self._compare(model, session, batch_dims, size)
+                if axes is not None:
+                    return axes
+        _log.info("model %s ran on no made-up batch; its batch axes stay unknown", model.digest)
+        return {}
+
+    async def _compare(
+        self,
+        model: CatalogModel,
+        session: Session,
+        batch_dims: frozenset[tuple[str, int]],
+        size: int,
+    ) -> Mapping[str, int] | None:
+        seen: list[Shapes] = []
+        for batch in _BATCHES:
+            feeds = _made_up(model, batch_dims, batch, size)
+            if feeds is None:
+                return None
+            try:
+                values = await self._runner.run(
+                    session,
+                    {name: value for name, value in feeds.items() if name in session.segment.inputs},
+                    list(session.segment.captures.values()),
+                )
+            except OnnxscopeServerError:
+                return None
+            seen.append(
+                {
+                    address: tuple(np.asarray(values[name]).tolist())
+                    for address, name in session.segment.captures.items()
+                }
+            )
+        return _axes(*seen)
+
+
+def _axes(first: Shapes, second: Shapes) -> Mapping[str, int]:
+    """Returns the axis of each value that has one entry a row; none where other axes change too."""
+    found = {}
+    for address, shape in first.items():
+        other = second[address]
+        if len(shape) != len(other):
+            continue
+        grown = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
+        if len(grown) == 1:
+            (axis,) = grown
+            if (shape[axis], other[axis]) == _BATCHES:
+                found[address] = axis
+    return found
+
+
+def _batch_dims(model: CatalogModel) -> Iterator[frozenset[tuple[str, int]]]:
+    """Yields guesses at the input axes that rows lie along, likeliest first; a run tells which holds."""
+    shapes: dict[str, Shape] = {
+        spec.name: spec.type.shape for spec in model.inputs if isinstance(spec.type, TensorType) and spec.type.shape
+    }
+    if not shapes:
+        return
+    first = next((name for name, shape in shapes.items() if not isinstance(shape[0], int)), None)
+    tried = set()
+    guesses = []
+    if first is not None:
+        symbol = shapes[first][0]
+        if symbol is not None:
+            guesses.append({(n, axis) for n, s in shapes.items() for axis, d in enumerate(s) if d == symbol})
+        guesses.append({(n, 0) for n, s in shapes.items() if not isinstance(s[0], int)})
+        guesses.append({(first, 0)})
+    guesses.append(
+        {
+            (name, axis)
+            for name, shape in shapes.items()
+            for axis, extent in list(enumerate(shape))[:2]
+            if not isinstance(extent, int) and all(isinstance(d, int) for d in shape[:axis])
+        }
+    )
+    for guess in guesses:
+        frozen = frozenset(guess)
+        if frozen and frozen not in tried:
+            tried.add(frozen)
+            yield frozen
+
+
+def _made_up(
+    model: CatalogModel, batch_dims: frozenset[tuple[str, int]], batch: int, size: int
+) -> dict[str, Value] | None:
+    """Returns inputs of ones for a batch; None where an input is of a type that can't be made up."""
+    feeds: dict[str, Value] = {}
+    for spec in model.inputs:
+        if not isinstance(spec.type, TensorType) or spec.type.data_type not in _DTYPES:
+            return None
+        shape = []
+        for axis, extent in enumerate(spec.type.shape or ()):
+            if (spec.name, axis) in batch_dims:
+                shape.append(batch)
+            else:
+                shape.append(extent if isinstance(extent, int) else size)
+        if spec.type.data_type is DataType.STRING:
+            feeds[spec.name] = np.full(shape, "a", dtype=object)
+        else:
+            feeds[spec.name] = np.ones(shape, _DTYPES[spec.type.data_type])
+    return feeds

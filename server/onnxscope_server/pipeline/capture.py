@@ -1,0 +1,185 @@
+"""The verb capture: spec -> plan -> rewrite -> session -> run -> result.
+
+`run` without hook points is the same verb: it then reads only the outputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnxscope_server.catalog.catalog import Catalog
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import (
+    Array,
+    CaptureSpec,
+    Fidelity,
+    ModelEntry,
+    OutputMode,
+    Plan,
+    PlanCost,
+    Result,
+    Segment,
+    Value,
+)
+from onnxscope_server.errors import ReductionInvalidError
+from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
+from onnxscope_server.plan.cost import cost
+from onnxscope_server.plan.inputs import check
+from onnxscope_server.plan.planner import plan as make_plan
+from onnxscope_server.rewrite.build import build, unmodified
+from onnxscope_server.run.runner import Runner
+from onnxscope_server.run.sessions import Session, Sessions
+
+_PLANS_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan with the sessions that serve it.
+
+    Attributes:
+        entry: the catalog's entry that the spec named.
+        model: the model.
+        plan: the resolved spec.
+        watched: session of the rewritten graph; None where only outputs are asked for.
+        plain: session of the unmodified model; None where it need not run.
+        fidelity: what rewriting does to the outputs, as far as known without running.
+        timings: seconds per stage so far.
+    """
+
+    entry: ModelEntry
+    model: CatalogModel
+    plan: Plan
+    watched: Session | None
+    plain: Session | None
+    fidelity: Fidelity
+    timings: Mapping[str, float]
+
+
+class Captures:
+    """Runs captures of the models in a catalog."""
+
+    def __init__(self, catalog: Catalog, sessions: Sessions, runner: Runner) -> None:
+        self._catalog = catalog
+        self._sessions = sessions
+        self._runner = runner
+        self._verdicts = Verdicts(runner)
+        self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
+
+    async def cost(self, spec: CaptureSpec, input_shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
+        """Returns what a capture would bring, without running the model."""
+
+        def work() -> PlanCost:
+            _, model = self._catalog.resolve(spec.model, spec.version)
+            plan = make_plan(model, spec)
+            return cost(model, plan, input_shapes, _segment(model, plan).node_count)
+
+        return await self._runner.call(work)
+
+    async def prepare(self, spec: CaptureSpec) -> Prepared:
+        """Resolves a spec and makes its sessions ready."""
+        start = time.perf_counter()
+        entry, model, plan = await self._runner.call(self._resolve, spec)
+        planned = time.perf_counter()
+        plain = watched = None
+        fidelity = Fidelity()
+        if plan.captures:
+            watched = await self._watched(model, plan)
+            if plan.outputs is OutputMode.UNMODIFIED and not plan.exact:
+                plain = await self._plain(model, exact=False)
+                fidelity = await self._verdicts.of(plain, watched)
+                if not fidelity.fusion_blocked:
+                    plain = None
+        elif plan.outputs is not OutputMode.NONE:
+            plain = await self._plain(model, exact=plan.exact)
+        ready = time.perf_counter()
+        timings = {"plan": planned - start, "session": ready - planned}
+        return Prepared(entry, model, plan, watched, plain, fidelity, timings)
+
+    def planned(self, prepared: Prepared, shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
+        """Returns what a prepared plan brings for inputs of these shapes."""
+        session = prepared.watched or prepared.plain
+        nodes = session.segment.node_count if session else 0
+        return cost(prepared.model, prepared.plan, shapes, nodes)
+
+    async def run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
+        """Runs a prepared plan on one batch.
+
+        Raises:
+            InputMismatchError: the inputs are not what the model declares.
+            ReductionInvalidError: masks and reductions don't pair.
+            RunFailedError: onnxruntime failed on these inputs.
+            OutOfMemoryError: the run needed more memory than there is.
+        """
+        check(prepared.model, inputs)
+        start = time.perf_counter()
+        activations: dict[str, Value] = {}
+        outputs: dict[str, Value] = {}
+        fidelity = prepared.fidelity
+        names = [spec.name for spec in prepared.model.outputs]
+        if prepared.watched is not None:
+            segment = prepared.watched.segment
+            feeds = _feeds(segment, inputs, masks)
+            fetches = list(dict.fromkeys([*segment.captures.values(), *segment.outputs]))
+            values = await self._runner.run(prepared.watched, feeds, fetches)
+            activations = {
+                capture.address: values[segment.captures[capture.address]] for capture in prepared.plan.captures
+            }
+            outputs = {name: values[name] for name in segment.outputs}
+        if prepared.plain is not None:
+            feeds = _feeds(prepared.plain.segment, inputs, {})
+            plain = await self._runner.run(prepared.plain, feeds, list(dict.fromkeys(names)))
+            if prepared.watched is not None:
+                fidelity = max_difference(fidelity, plain, outputs)
+            outputs = plain
+        timings = {**prepared.timings, "run": time.perf_counter() - start}
+        return Result(activations, outputs, timings, fidelity)
+
+    def _resolve(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan]:
+        entry, model = self._catalog.resolve(spec.model, spec.version)
+        key = (model.digest, spec)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = make_plan(model, spec)
+            while len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return entry, model, plan
+
+    async def _watched(self, model: CatalogModel, plan: Plan) -> Session:
+        compared = plan.outputs is OutputMode.UNMODIFIED and not plan.exact
+        return await self._sessions.get(
+            plan,
+            plan.digest,
+            lambda: build(model, plan),
+            exact=plan.exact,
+            keep_optimised=compared,
+        )
+
+    async def _plain(self, model: CatalogModel, *, exact: bool) -> Session:
+        return await self._sessions.get(
+            ("unmodified", model.digest, exact),
+            model.digest,
+            lambda: unmodified(model),
+            exact=exact,
+            keep_optimised=not exact,
+        )
+
+
+def _segment(model: CatalogModel, plan: Plan) -> Segment:
+    return build(model, plan) if plan.captures else unmodified(model)
+
+
+def _feeds(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value]:
+    wanted = set(segment.masks)
+    if wanted - set(masks):
+        missing = ", ".join(sorted(wanted - set(masks)))
+        raise ReductionInvalidError(
+            f"the reduction's mask {missing} was not sent; send it with VALUE_ROLE_MASK",
+            reduction=missing,
+        )
+    feeds: dict[str, Value] = {name: inputs[name] for name in segment.inputs if name in inputs}
+    feeds |= {graph_input: masks[name] != 0 for name, graph_input in segment.masks.items()}
+    return feeds

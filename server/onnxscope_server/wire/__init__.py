@@ -1,0 +1,1 @@
+"""The last stage: values become messages of the right size."""
