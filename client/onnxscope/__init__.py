@@ -1,0 +1,110 @@
+"""onnxscope: an oscilloscope for neural networks.
+
+    import onnxscope
+
+    with onnxscope.connect("localhost:8001") as scope:      # or onnxscope.local()
+        model = scope.load("digits.onnx")
+        print(model.hook_points())
+        acts = model.capture(images, at="op:Relu")
+        acts["relu_5"], acts.outputs["y"]
+
+The errors are in `onnxscope.errors`, reductions in `onnxscope.reduce`, coroutines in `onnxscope.aio`.
+"""
+
+from importlib.metadata import version as _version
+
+from onnxscope import aio, errors, interventions, reduce
+from onnxscope.channel import TLS
+from onnxscope.client import Scope, connect, local
+from onnxscope.errors import (
+    CallCancelledError,
+    DeadlineExceededError,
+    ExternalDataMissingError,
+    HookPointNotFoundError,
+    InputMismatchError,
+    InternalError,
+    LimitExceededError,
+    ModelExistsError,
+    ModelFileNotFoundError,
+    ModelInvalidError,
+    ModelNotFoundError,
+    ModelReadOnlyError,
+    NotImplementedYet,
+    OnnxscopeError,
+    OutOfMemoryError,
+    ProviderUnavailableError,
+    ReductionInvalidError,
+    RunFailedError,
+    SelectorInvalidError,
+    StreamCutError,
+    UnauthenticatedError,
+    UnavailableError,
+    UploadInvalidError,
+    ValueInvalidError,
+)
+from onnxscope.interventions import ablate, clamp, patch, steer
+from onnxscope.model import Model
+from onnxscope.promised import fit_probe
+from onnxscope.results import (
+    Activations,
+    CapturePlan,
+    Fidelity,
+    HookPoint,
+    HookPoints,
+    ModelInfo,
+    Models,
+    RunResult,
+    TensorSpec,
+)
+
+__version__ = _version("onnxscope")
+
+__all__ = [
+    "TLS",
+    "Activations",
+    "CallCancelledError",
+    "CapturePlan",
+    "DeadlineExceededError",
+    "ExternalDataMissingError",
+    "Fidelity",
+    "HookPoint",
+    "HookPointNotFoundError",
+    "HookPoints",
+    "InputMismatchError",
+    "InternalError",
+    "LimitExceededError",
+    "Model",
+    "ModelExistsError",
+    "ModelFileNotFoundError",
+    "ModelInfo",
+    "ModelInvalidError",
+    "ModelNotFoundError",
+    "ModelReadOnlyError",
+    "Models",
+    "NotImplementedYet",
+    "OnnxscopeError",
+    "OutOfMemoryError",
+    "ProviderUnavailableError",
+    "ReductionInvalidError",
+    "RunFailedError",
+    "RunResult",
+    "Scope",
+    "SelectorInvalidError",
+    "StreamCutError",
+    "TensorSpec",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UploadInvalidError",
+    "ValueInvalidError",
+    "ablate",
+    "aio",
+    "clamp",
+    "connect",
+    "errors",
+    "fit_probe",
+    "interventions",
+    "local",
+    "patch",
+    "reduce",
+    "steer",
+]

@@ -1,0 +1,185 @@
+"""The link over gRPC for coroutines."""
+# ruff: noqa: ASYNC109  # `timeout` is the call's deadline, which gRPC keeps
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from onnxscope import encode
+from onnxscope.channel import Address, closed, method, translate
+from onnxscope.encode import SentValue
+from onnxscope.receive import Event, Receiver
+from onnxscope.upload import Source, Upload
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import model_service_pb2 as model_pb
+
+
+class AioGrpcLink:
+    """An `AsyncLink` over gRPC. Nothing is opened before the first call, which binds it to its event loop.
+
+    Args:
+        address: of the server.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._is_closed = False
+
+    async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
+        """As `Link.unary`."""
+        try:
+            return await self._method(method)(request, timeout=timeout, metadata=self._address.metadata)
+        except grpc.RpcError as error:
+            raise translate(error, self._address) from error
+
+    async def upload(
+        self,
+        source: Source,
+        name: str,
+        version: str,
+        *,
+        timeout: float | None,
+    ) -> model_pb.Model:
+        """As `Link.upload`."""
+        upload = Upload(source, name, version)
+        answers: asyncio.Queue[Iterable[model_pb.UploadModelRequest] | None] = asyncio.Queue()
+        answers.put_nowait([await asyncio.to_thread(upload.start)])
+
+        async def messages() -> AsyncIterator[model_pb.UploadModelRequest]:
+            while (answer := await answers.get()) is not None:
+                pending = iter(answer)
+                while (message := await asyncio.to_thread(next, pending, None)) is not None:
+                    yield message
+
+        responses = self._responses("ModelService/UploadModel", _Requests(messages()), timeout)
+        try:
+            async with aclosing(responses):
+                async for response in responses:
+                    answers.put_nowait(await asyncio.to_thread(upload.answer, response))
+        finally:
+            answers.put_nowait(None)
+        return upload.finish()
+
+    def capture(
+        self,
+        spec: capture_pb.CaptureSpec,
+        values: Sequence[SentValue],
+        *,
+        timeout: float | None,
+    ) -> AsyncGenerator[Event, None]:
+        """As `Link.capture`."""
+        requests = _Requests(_asynchronous(encode.capture_requests(spec, values)))
+        return self._events("CaptureService/Capture", requests, timeout)
+
+    def stream(
+        self,
+        spec: capture_pb.CaptureSpec,
+        carry: Mapping[str, str],
+        batches: AsyncIterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> AsyncGenerator[Event, None]:
+        """As `Link.stream`."""
+        requests = _Requests(encode.astream_requests(spec, carry, batches))
+        return self._events("CaptureService/StreamCapture", requests, timeout)
+
+    async def close(self) -> None:
+        """As `Link.close`."""
+        self._is_closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _events(
+        self,
+        name: str,
+        requests: _Requests,
+        timeout: float | None,
+    ) -> AsyncGenerator[Event, None]:
+        receiver = Receiver()
+        async with aclosing(self._responses(name, requests, timeout)) as responses:
+            async for response in responses:
+                for event in receiver.feed(response):
+                    yield event
+        receiver.finish()
+
+    async def _responses(
+        self,
+        name: str,
+        requests: _Requests,
+        timeout: float | None,
+    ) -> AsyncGenerator[Any, None]:
+        """Yields the responses of a call; closing this, or a cancellation, ends the call."""
+        call = self._method(name)(requests, timeout=timeout, metadata=self._address.metadata)
+        requests.belongs_to(call)
+        has_begun = False
+        try:
+            async for response in call:
+                has_begun = True
+                yield response
+        except grpc.RpcError as error:
+            requests.check()
+            if self._is_closed:
+                raise closed() from error
+            raise translate(error, self._address, has_begun=has_begun) from error
+        except asyncio.CancelledError:
+            requests.check()
+            task = asyncio.current_task()
+            if self._is_closed and not (task and task.cancelling()):
+                raise closed() from None
+            raise
+        finally:
+            call.cancel()
+        requests.check()
+
+    def _method(self, name: str) -> Any:
+        if self._is_closed:
+            raise closed()
+        if self._channel is None:
+            self._channel = self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel)
+        return method(self._channel, name)
+
+
+class _Requests:
+    """Messages on their way, pulled by a task of gRPC's; what goes wrong there is kept for the caller."""
+
+    def __init__(self, messages: AsyncIterator[Any]) -> None:
+        self._messages = messages
+        self._call: Any = None
+        self.failure: BaseException | None = None
+
+    def __aiter__(self) -> _Requests:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await anext(self._messages)
+        except (StopAsyncIteration, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            self.failure = error
+            if self._call is not None:
+                self._call.cancel()
+            raise StopAsyncIteration from error
+
+    def belongs_to(self, call: Any) -> None:
+        """Ends the call when making its messages fails."""
+        self._call = call
+        if self.failure is not None:
+            call.cancel()
+
+    def check(self) -> None:
+        """Raises what went wrong while messages were made."""
+        if self.failure is not None:
+            raise self.failure
+
+
+async def _asynchronous(messages: Iterable[Any]) -> AsyncIterator[Any]:
+    for message in messages:
+        yield message

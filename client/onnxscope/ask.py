@@ -1,0 +1,219 @@
+"""What each verb asks of a server and how the answer is put together: shared by `client` and `aio`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxscope import describe, inputs, reduce, selectors
+from onnxscope.encode import SentValue
+from onnxscope.errors import InternalError, StreamCutError, ValueInvalidError
+from onnxscope.interventions import refuse
+from onnxscope.receive import (
+    Arrived,
+    BatchCompleted,
+    BatchStarted,
+    Completed,
+    Event,
+    Planned,
+    StreamCompleted,
+)
+from onnxscope.results import Activations, CapturePlan
+from onnxscope.rows import Piece
+from onnxscope.v1 import capture_service_pb2 as pb
+from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1.codec import Array, Value
+from onnxscope.v1.tensor_pb2 import VALUE_ROLE_INPUT, VALUE_ROLE_MASK, VALUE_ROLE_OUTPUT
+
+_OUTPUTS = {
+    True: pb.OUTPUT_MODE_UNMODIFIED,
+    False: pb.OUTPUT_MODE_NONE,
+    "instrumented": pb.OUTPUT_MODE_INSTRUMENTED,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """What is asked of a model, checked as far as a client can.
+
+    Attributes:
+        model: that is asked.
+        spec: the message.
+        rules: selector and reduction, in the order in which they apply.
+        masks: masks that travel with the inputs, by their name in the spec.
+    """
+
+    model: model_pb.Model
+    spec: pb.CaptureSpec
+    rules: tuple[tuple[str, reduce.Reduction], ...]
+    masks: Mapping[str, Array]
+
+    @classmethod
+    def of(
+        cls,
+        model: model_pb.Model,
+        at: Any = (),
+        *,
+        reduction: Any = None,
+        interventions: Any = (),
+        probes: Any = (),
+        outputs: bool | str = True,
+        exact: bool = False,
+        expand: bool = False,
+        dequantize: bool = False,
+    ) -> Ask:
+        """Reads the arguments of a verb.
+
+        Raises:
+            NotImplementedYet: they ask for what this version does not have.
+            SelectorInvalidError: `at` is no selector and no list of them.
+            ReductionInvalidError: a reduction does not exist.
+            ValueInvalidError: `outputs` is none of its three values.
+        """
+        for feature, value in (
+            ("interventions", interventions),
+            ("probes", probes),
+            ("expand", expand),
+            ("dequantize", dequantize),
+        ):
+            if value:
+                refuse(feature)
+        if outputs not in _OUTPUTS:
+            raise ValueInvalidError(f"outputs is True, 'instrumented' or False, not {outputs!r}")
+        chosen = selectors.normalise(at)
+        rules = tuple(reduce.rules(reduction, chosen))
+        spec = pb.CaptureSpec(model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact)
+        masks: dict[str, Array] = {}
+        for selector, meant in rules:
+            name = next((name for name, mask in masks.items() if mask is meant.mask), "")
+            if isinstance(meant.mask, np.ndarray) and not name:
+                name = f"mask_{len(masks)}"
+                masks[name] = meant.mask
+            message = reduce.to_message(meant, name)
+            spec.reductions.append(pb.ReductionRule(selector=selector, reduction=message))
+        return cls(model, spec, rules, masks)
+
+    def values(self, x: Any) -> list[SentValue]:
+        """Returns the inputs of one run, with the masks.
+
+        Raises:
+            InputMismatchError: they are not what the model declares.
+        """
+        return self._sent(inputs.check(x, self.model), self.masks)
+
+    def piece_values(self, piece: Piece) -> list[SentValue]:
+        """Returns the inputs of one piece of a data set, with its rows of the masks.
+
+        Raises:
+            ReductionInvalidError: a mask has fewer rows than the data set.
+        """
+        return self._sent(piece.values, {name: piece.rows_of(mask) for name, mask in self.masks.items()})
+
+    def _sent(self, values: Mapping[str, Value], masks: Mapping[str, Array]) -> list[SentValue]:
+        sent = [SentValue(VALUE_ROLE_INPUT, name, value) for name, value in values.items()]
+        return sent + [SentValue(VALUE_ROLE_MASK, name, mask) for name, mask in masks.items()]
+
+
+class Collected:
+    """The values of one run, as they arrive."""
+
+    def __init__(self, plan: pb.CapturePlan | None = None) -> None:
+        self._plan = plan
+        self._activations: dict[str, Value] = {}
+        self._outputs: dict[str, Value] = {}
+        self._end: Completed | BatchCompleted | None = None
+
+    def take(self, event: Event) -> None:
+        """Takes the next event."""
+        match event:
+            case Planned(plan):
+                self._plan = plan
+            case Arrived(role, name, value):
+                into = self._outputs if role == VALUE_ROLE_OUTPUT else self._activations
+                into[name] = value
+            case Completed() | BatchCompleted():
+                self._end = event
+
+    def activations(self) -> Activations:
+        """Returns what arrived, in the order of the plan.
+
+        Raises:
+            StreamCutError: the run's end did not arrive.
+            InternalError: a value that was planned did not arrive.
+        """
+        if self._end is None or self._plan is None:
+            raise StreamCutError("the server's answer ended before it was complete; ask again")
+        for planned in self._plan.values:
+            if not _is_output(planned) and planned.name not in self._activations:
+                raise InternalError(f"the server planned {planned.name!r} and did not send it")
+        names = [p.name for p in self._plan.values if not _is_output(p)]
+        outputs = [p.name for p in self._plan.values if _is_output(p)]
+        return Activations(
+            {name: self._activations[name] for name in names},
+            outputs={name: self._outputs[name] for name in outputs if name in self._outputs},
+            fidelity=self._end.fidelity,
+            timings=self._end.timings,
+        )
+
+
+class CollectedStream:
+    """The results of a stream, batch by batch."""
+
+    def __init__(self) -> None:
+        self._plan: pb.CapturePlan | None = None
+        self._batch = Collected()
+
+    def take(self, event: Event) -> Activations | None:
+        """Takes the next event; returns the batch that it completes."""
+        match event:
+            case Planned(plan):
+                self._plan = plan
+            case BatchStarted():
+                self._batch = Collected(self._plan)
+            case BatchCompleted():
+                self._batch.take(event)
+                return self._batch.activations()
+            case Arrived():
+                self._batch.take(event)
+            case Completed() | StreamCompleted():
+                pass
+        return None
+
+
+def plan_request(ask: Ask, x: Any) -> pb.PlanCaptureRequest:
+    """Returns the request of a plan.
+
+    Args:
+        ask: what would be captured.
+        x: None, or inputs as of a capture; a tuple of sizes in place of an array does as well.
+
+    Raises:
+        InputMismatchError: they are not what the model declares.
+    """
+    if x is None:
+        return pb.PlanCaptureRequest(spec=ask.spec)
+    given = inputs.named(x, ask.model)
+    shapes = {name: value for name, value in given.items() if is_shape(value)}
+    lacking = [spec.name for spec in ask.model.inputs if spec.name not in given]
+    arrays = {name: value for name, value in given.items() if name not in shapes}
+    checked = inputs.check(arrays, ask.model, may_lack=[*shapes, *lacking])
+    shapes |= {name: value.shape for name, value in checked.items() if isinstance(value, np.ndarray)}
+    bound = [pb.InputShape(name=name, shape=shape) for name, shape in shapes.items()]
+    return pb.PlanCaptureRequest(spec=ask.spec, input_shapes=bound)
+
+
+def is_shape(value: Any) -> bool:
+    """Says whether a value is a shape: a tuple of sizes."""
+    return isinstance(value, tuple) and all(isinstance(size, int | np.integer) for size in value)
+
+
+def planned(response: pb.PlanCaptureResponse) -> CapturePlan:
+    """Returns the plan of an answer."""
+    return describe.plan(response.plan)
+
+
+def _is_output(planned: pb.PlannedValue) -> bool:
+    return planned.role == VALUE_ROLE_OUTPUT

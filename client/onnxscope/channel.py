@@ -1,0 +1,238 @@
+"""The links over gRPC: how a channel is opened, and the one for code that waits."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from onnxscope import encode
+from onnxscope.encode import SentValue
+from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError, from_rpc
+from onnxscope.receive import Event, Receiver
+from onnxscope.upload import Source, Upload
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
+from onnxscope.v1 import model_service_pb2 as model_pb
+
+KEEPALIVE_MS = 30_000
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.primary_user_agent", "onnxscope-python"),
+)
+_STUBS: Mapping[str, Any] = {
+    "ModelService": model_service_pb2_grpc.ModelServiceStub,
+    "CaptureService": capture_service_pb2_grpc.CaptureServiceStub,
+    "ProbeService": probe_service_pb2_grpc.ProbeServiceStub,
+}
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How to reach a server that wants TLS; every part is a path to a PEM file.
+
+    Attributes:
+        ca: authorities to trust; None for the system's.
+        cert: the client's certificate chain, where the server wants one.
+        key: the certificate's private key.
+    """
+
+    ca: str | PathLike[str] | None = None
+    cert: str | PathLike[str] | None = None
+    key: str | PathLike[str] | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files."""
+        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.cert))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is and how it is reached.
+
+    Attributes:
+        target: host and port.
+        token: the server's secret, or None.
+        tls: True, a file of authorities, a `TLS`, or None for a plain connection.
+    """
+
+    target: str
+    token: str | None = None
+    tls: bool | str | PathLike[str] | TLS | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def open(self, secure: Callable[..., R], insecure: Callable[..., R]) -> R:
+        """Opens a channel with gRPC's functions for it, those for threads or those for coroutines."""
+        if self.tls is None or self.tls is False:
+            return insecure(self.target, options=_OPTIONS)
+        tls = self.tls if isinstance(self.tls, TLS) else TLS(None if self.tls is True else self.tls)
+        return secure(self.target, tls.credentials(), options=_OPTIONS)
+
+
+def _read(path: str | PathLike[str] | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+def method(channel: Any, name: str) -> Any:
+    """Returns the callable of "ModelService/ListModels" and the like."""
+    service, _, method_name = name.partition("/")
+    return getattr(_STUBS[service](channel), method_name)
+
+
+def closed() -> UnavailableError:
+    """Returns the error of a call on a scope that was closed."""
+    return UnavailableError("this scope is closed: open another with onnxscope.connect()")
+
+
+def translate(error: grpc.RpcError, address: Address, *, has_begun: bool = False) -> OnnxscopeError:
+    """Returns the client's error; a connection that breaks within an answer has cut it."""
+    found = from_rpc(error, address.target)
+    if has_begun and isinstance(found, UnavailableError):
+        return StreamCutError(f"the answer was cut short: {found.message}", found.metadata)
+    return found
+
+
+class _Requests(Iterator[R], Generic[R]):
+    """Messages on their way, pulled by a thread of gRPC's; what goes wrong there is kept for the caller."""
+
+    def __init__(self, messages: Iterator[R]) -> None:
+        self._messages = messages
+        self._cancel: Callable[[], Any] | None = None
+        self.failure: BaseException | None = None
+
+    def __next__(self) -> R:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            if self._cancel is not None:
+                self._cancel()
+            raise StopIteration from error
+
+    def belongs_to(self, call: Any) -> None:
+        """Ends the call when making its messages fails."""
+        self._cancel = call.cancel
+        if self.failure is not None:
+            call.cancel()
+
+    def check(self) -> None:
+        """Raises what went wrong while messages were made."""
+        if self.failure is not None:
+            raise self.failure
+
+
+class GrpcLink:
+    """A `Link` over gRPC. Nothing is opened before the first call.
+
+    Args:
+        address: of the server.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._channel: grpc.Channel | None = None
+        self._is_closed = False
+
+    def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
+        """As `Link.unary`."""
+        call = self._method(method).future(request, timeout=timeout, metadata=self._address.metadata)
+        try:
+            return call.result()
+        except grpc.RpcError as error:
+            raise (closed() if self._is_closed else translate(error, self._address)) from error
+        except grpc.FutureCancelledError as error:
+            raise closed() from error
+        finally:
+            call.cancel()
+
+    def upload(self, source: Source, name: str, version: str, *, timeout: float | None) -> model_pb.Model:
+        """As `Link.upload`."""
+        upload = Upload(source, name, version)
+        answers: queue.SimpleQueue[Iterable[model_pb.UploadModelRequest] | None] = queue.SimpleQueue()
+        answers.put([upload.start()])
+        requests = _Requests(message for answer in iter(answers.get, None) for message in answer)
+        try:
+            for response in self._responses("ModelService/UploadModel", requests, timeout):
+                answers.put(upload.answer(response))
+        finally:
+            answers.put(None)
+        return upload.finish()
+
+    def capture(
+        self,
+        spec: capture_pb.CaptureSpec,
+        values: Sequence[SentValue],
+        *,
+        timeout: float | None,
+    ) -> Generator[Event, None, None]:
+        """As `Link.capture`."""
+        requests = _Requests(encode.capture_requests(spec, values))
+        return self._events("CaptureService/Capture", requests, timeout)
+
+    def stream(
+        self,
+        spec: capture_pb.CaptureSpec,
+        carry: Mapping[str, str],
+        batches: Iterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> Generator[Event, None, None]:
+        """As `Link.stream`."""
+        requests = _Requests(encode.stream_requests(spec, carry, batches))
+        return self._events("CaptureService/StreamCapture", requests, timeout)
+
+    def close(self) -> None:
+        """As `Link.close`."""
+        self._is_closed = True
+        if self._channel is not None:
+            self._channel.close()
+
+    def _events(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Event, None, None]:
+        receiver = Receiver()
+        responses = self._responses(name, requests, timeout)
+        try:
+            for response in responses:
+                yield from receiver.feed(response)
+        finally:
+            responses.close()
+        receiver.finish()
+
+    def _responses(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Any, None, None]:
+        """Yields the responses of a call; closing this, or an interrupt, ends the call."""
+        call = self._method(name)(requests, timeout=timeout, metadata=self._address.metadata)
+        requests.belongs_to(call)
+        has_begun = False
+        try:
+            for response in call:
+                has_begun = True
+                yield response
+        except grpc.RpcError as error:
+            requests.check()
+            if self._is_closed:
+                raise closed() from error
+            raise translate(error, self._address, has_begun=has_begun) from error
+        finally:
+            call.cancel()
+        requests.check()
+
+    def _method(self, name: str) -> Any:
+        if self._is_closed:
+            raise closed()
+        if self._channel is None:
+            self._channel = self._address.open(grpc.secure_channel, grpc.insecure_channel)
+        return method(self._channel, name)

@@ -1,0 +1,97 @@
+"""Checked values, as the messages of a call: small ones share a message, large ones become chunks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from onnxscope.errors import ValueInvalidError
+from onnxscope.v1 import capture_service_pb2 as pb
+from onnxscope.v1 import codec
+from onnxscope.v1.tensor_pb2 import ValuePart, ValueRole
+
+MESSAGE_BYTES = 1 << 20
+_HEADER_BYTES = 128
+
+
+class SentValue(NamedTuple):
+    """An input or a mask on its way to the server, already checked."""
+
+    role: ValueRole
+    name: str
+    value: codec.Value
+
+
+def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Iterator[pb.CaptureRequest]:
+    """Yields the messages of a capture: the spec, and as much of the values as fits beside it."""
+    groups = _groups(values)
+    yield pb.CaptureRequest(spec=spec, inputs=next(groups, []))
+    for group in groups:
+        yield pb.CaptureRequest(inputs=group)
+
+
+def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> pb.StreamCaptureRequest:
+    """Returns the first message of a stream, so that the server plans while the first batch is made."""
+    return pb.StreamCaptureRequest(spec=spec, carry=carry)
+
+
+def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[pb.StreamCaptureRequest]:
+    """Yields the messages of one batch; nothing of it waits for the next batch."""
+    items = [pb.StreamItem(batch_start=pb.BatchStart(index=index))]
+    for at, group in enumerate(_groups(values)):
+        if at:
+            yield pb.StreamCaptureRequest(items=items)
+            items = []
+        items += [pb.StreamItem(input=part) for part in group]
+    items.append(pb.StreamItem(batch_end=pb.BatchEnd()))
+    yield pb.StreamCaptureRequest(items=items)
+
+
+def stream_requests(
+    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: Iterable[Sequence[SentValue]]
+) -> Iterator[pb.StreamCaptureRequest]:
+    """Yields the messages of a stream; a batch is pulled when the one before has been taken."""
+    yield stream_opening(spec, carry)
+    for index, values in enumerate(batches):
+        yield from batch_requests(index, values)
+
+
+async def astream_requests(
+    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Sequence[SentValue]]
+) -> AsyncIterator[pb.StreamCaptureRequest]:
+    """As `stream_requests`, for batches that arrive asynchronously."""
+    yield stream_opening(spec, carry)
+    index = 0
+    async for values in batches:
+        for request in batch_requests(index, values):
+            yield request
+        index += 1
+
+
+def _groups(values: Iterable[SentValue]) -> Iterator[list[ValuePart]]:
+    """Yields parts that share a message, which stays at about 1 MiB."""
+    group: list[ValuePart] = []
+    size = 0
+    for value in values:
+        for part in _parts(value):
+            weight = _weight(part)
+            if group and size + weight > MESSAGE_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(part)
+            size += weight
+    if group:
+        yield group
+
+
+def _parts(value: SentValue) -> Iterator[ValuePart]:
+    try:
+        yield from codec.parts(value.role, value.name, value.value)
+    except codec.CodecError as error:
+        raise ValueInvalidError(f"{value.name!r}: {error}", {"value": value.name}) from error
+
+
+def _weight(part: ValuePart) -> int:
+    if part.WhichOneof("part") == "chunk":
+        return len(part.chunk.data) + _HEADER_BYTES
+    return len(part.start.data) + len(part.start.name) + _HEADER_BYTES

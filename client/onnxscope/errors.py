@@ -1,0 +1,368 @@
+"""The tree of errors. All of them are `OnnxscopeError`; each has the stable `reason` that error_reason.proto lists.
+
+OnnxscopeError
+ ├─ ModelNotFoundError (LookupError)      ModelFileNotFoundError (FileNotFoundError)
+ ├─ ModelInvalidError (ValueError)
+ ├─ ModelReadOnlyError
+ ├─ ModelExistsError
+ ├─ UploadInvalidError
+ ├─ ExternalDataMissingError
+ ├─ HookPointNotFoundError (LookupError)
+ ├─ SelectorInvalidError (ValueError)
+ ├─ InputMismatchError (ValueError)
+ ├─ ValueInvalidError (ValueError)
+ ├─ ReductionInvalidError (ValueError)
+ ├─ RunFailedError
+ ├─ LimitExceededError
+ ├─ OutOfMemoryError (MemoryError)
+ ├─ ProviderUnavailableError
+ ├─ UnauthenticatedError
+ ├─ DeadlineExceededError (TimeoutError)
+ ├─ UnavailableError (ConnectionError)    StreamCutError
+ ├─ NotImplementedYet (NotImplementedError)
+ ├─ InternalError
+ └─ CallCancelledError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "onnxscope"
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class OnnxscopeError(Exception):
+    """Root of the tree: everything that onnxscope raises on purpose.
+
+    Attributes:
+        reason: the stable reason, as error_reason.proto lists it.
+        message: what is wrong and what to do about it; the text may change.
+        metadata: the keys that error_reason.proto lists for the reason.
+    """
+
+    reason: ClassVar[str] = "UNSPECIFIED"
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ModelNotFoundError(OnnxscopeError, LookupError):
+    """The catalog has no such name, version or digest.
+
+    Example:
+        `scope.load("digits")` on a server that has no model of that name.
+    """
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class ModelFileNotFoundError(ModelNotFoundError, FileNotFoundError):
+    """There is no file at the path of a model.
+
+    Example:
+        `scope.load("digts.onnx")` where the file is called digits.onnx.
+    """
+
+
+class ModelInvalidError(OnnxscopeError, ValueError):
+    """The bytes are no ONNX model, or onnxruntime refuses the model.
+
+    Example:
+        `scope.load("cat.png")`.
+    """
+
+    reason = "MODEL_INVALID"
+
+
+class ModelReadOnlyError(OnnxscopeError):
+    """The model lies in the server's models folder and is taken away there.
+
+    Example:
+        `scope.unload("digits")` where the server was started with `--models DIR`.
+    """
+
+    reason = "MODEL_READ_ONLY"
+
+
+class ModelExistsError(OnnxscopeError):
+    """The name and version stand for another model.
+
+    Example:
+        `scope.load("other.onnx", name="digits", version="1")` where version 1 has other bytes.
+    """
+
+    reason = "MODEL_EXISTS"
+
+
+class UploadInvalidError(OnnxscopeError):
+    """An upload brought something else than it announced, or the other side broke the protocol.
+
+    Example:
+        `scope.load("model.onnx")` while another program writes that file.
+    """
+
+    reason = "UPLOAD_INVALID"
+
+
+class ExternalDataMissingError(OnnxscopeError):
+    """A file of external data is missing, too short, or outside of the model's folder.
+
+    Example:
+        `scope.load("model.onnx")` where model.onnx_data was not copied along.
+    """
+
+    reason = "EXTERNAL_DATA_MISSING"
+
+
+class HookPointNotFoundError(OnnxscopeError, LookupError):
+    """A selector matches no hook point; the closest addresses are in the message.
+
+    Example:
+        `model.capture(x, at="relu_55")` in a model of five.
+    """
+
+    reason = "HOOK_POINT_NOT_FOUND"
+
+
+class SelectorInvalidError(OnnxscopeError, ValueError):
+    """A selector cannot be read.
+
+    Example:
+        `model.capture(x, at="re:(")`.
+    """
+
+    reason = "SELECTOR_INVALID"
+
+
+class InputMismatchError(OnnxscopeError, ValueError):
+    """The inputs are not what the model declares; the message lists what is expected.
+
+    Example:
+        `model.run(np.zeros((1, 8)))`, which is float64, where the model takes float32.
+    """
+
+    reason = "INPUT_MISMATCH"
+
+
+class ValueInvalidError(OnnxscopeError, ValueError):
+    """A value contradicts its layout, or an argument has no meaning.
+
+    Example:
+        `model.run({"x": np.array([object()])})` where the model takes strings.
+    """
+
+    reason = "VALUE_INVALID"
+
+
+class ReductionInvalidError(OnnxscopeError, ValueError):
+    """A reduction does not exist or does not fit the hook point.
+
+    Example:
+        `model.capture(x, at="logits", reduce="spatial_mean")` where logits is a matrix.
+    """
+
+    reason = "REDUCTION_INVALID"
+
+
+class RunFailedError(OnnxscopeError):
+    """The runtime failed while running the model on this input.
+
+    Example:
+        `model.run({"a": np.zeros((2, 3), "f"), "b": np.zeros((5, 7), "f")})` where the model multiplies them.
+    """
+
+    reason = "RUN_FAILED"
+
+
+class LimitExceededError(OnnxscopeError):
+    """The request goes beyond a setting of the server.
+
+    Example:
+        `scope.load("huge.onnx")` above the server's `max_model_bytes`.
+    """
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class OutOfMemoryError(OnnxscopeError, MemoryError):
+    """The run needed more memory than there is; fewer rows at once or a reduction need less.
+
+    Example:
+        `model.capture(images, at="*")` with 100,000 images.
+    """
+
+    reason = "OUT_OF_MEMORY"
+
+
+class ProviderUnavailableError(OnnxscopeError):
+    """An execution provider is not in this build of onnxruntime.
+
+    Example:
+        `onnxscope.local(providers=["CUDAExecutionProvider"])` on a CPU wheel.
+    """
+
+    reason = "PROVIDER_UNAVAILABLE"
+
+
+class UnauthenticatedError(OnnxscopeError):
+    """The server wants a token, and the call has none or a wrong one.
+
+    Example:
+        `onnxscope.connect("host:8001").models()` without `token=`.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+
+class DeadlineExceededError(OnnxscopeError, TimeoutError):
+    """The call's time ran out; the run was ended.
+
+    Example:
+        `model.run(x, timeout=0.1)` where a run takes a second.
+    """
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class UnavailableError(OnnxscopeError, ConnectionError):
+    """The server is not reached, is starting or draining, or the scope is closed.
+
+    Example:
+        `onnxscope.connect("localhost:1").models()`.
+    """
+
+    reason = "UNAVAILABLE"
+
+
+class StreamCutError(UnavailableError):
+    """An answer ended before it was complete; what had come of it is not to be trusted as all.
+
+    Example:
+        the server is killed while `model.capture(x, at="*")` runs.
+    """
+
+
+class NotImplementedYet(OnnxscopeError, NotImplementedError):  # noqa: N818  # the contract's name
+    """The contract promises it, and this version does not have it.
+
+    Example:
+        `model.capture(x, at="h1", interventions=[...])`.
+    """
+
+    reason = "NOT_IMPLEMENTED_YET"
+
+
+class InternalError(OnnxscopeError):
+    """A defect of onnxscope; the server's log has the rest under the request id.
+
+    Example:
+        none known.
+    """
+
+    reason = "INTERNAL"
+
+
+class CallCancelledError(OnnxscopeError):
+    """The caller ended the call.
+
+    Example:
+        `scope.close()` from another thread while `model.run(x)` waits.
+    """
+
+    reason = "CANCELLED"
+
+
+BY_REASON: Mapping[str, type[OnnxscopeError]] = {
+    kind.reason: kind
+    for kind in (
+        ModelNotFoundError,
+        ModelInvalidError,
+        ModelReadOnlyError,
+        ModelExistsError,
+        UploadInvalidError,
+        ExternalDataMissingError,
+        HookPointNotFoundError,
+        SelectorInvalidError,
+        InputMismatchError,
+        ValueInvalidError,
+        ReductionInvalidError,
+        RunFailedError,
+        LimitExceededError,
+        OutOfMemoryError,
+        ProviderUnavailableError,
+        UnauthenticatedError,
+        DeadlineExceededError,
+        UnavailableError,
+        NotImplementedYet,
+        InternalError,
+        CallCancelledError,
+    )
+}
+
+# Errors that gRPC itself, a proxy or another server raises have a status but no reason of ours.
+_BY_STATUS: Mapping[grpc.StatusCode, type[OnnxscopeError]] = {
+    grpc.StatusCode.CANCELLED: CallCancelledError,
+    grpc.StatusCode.INVALID_ARGUMENT: ValueInvalidError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
+    grpc.StatusCode.PERMISSION_DENIED: UnauthenticatedError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.UNIMPLEMENTED: NotImplementedYet,
+}
+
+
+def from_reason(reason: str, message: str, metadata: Mapping[str, str] | None = None) -> OnnxscopeError:
+    """Returns the error of a reason; a reason that this version does not know gives an `OnnxscopeError`."""
+    found = BY_REASON.get(reason)
+    if found is None:
+        return OnnxscopeError(message, {"reason": reason, **(metadata or {})})
+    return found(message, metadata)
+
+
+def from_rpc(error: grpc.RpcError, target: str = "") -> OnnxscopeError:
+    """Returns the error that a failed call stands for.
+
+    Args:
+        error: what gRPC raised, with a status and trailing metadata.
+        target: host and port, for errors that come from the way there and not from the server.
+
+    Returns:
+        By the ErrorInfo of the trailing metadata, or else by the status code.
+    """
+    code, details = error.code(), error.details() or ""
+    info = _error_info(error)
+    if info is not None:
+        return from_reason(info.reason, details, dict(info.metadata))
+    kind = _BY_STATUS.get(code, InternalError)
+    if kind is DeadlineExceededError:
+        return kind("the call's time ran out; give it more with timeout=")
+    if kind is UnavailableError:
+        text = f"{target} cannot be reached ({details}); is `onnxscope serve` running there, and is tls= as it expects?"
+        return kind(text, {"target": target})
+    if kind is NotImplementedYet:
+        return kind(f"{target} does not know this call ({details}); is it an onnxscope server of this version?")
+    return kind(details or f"{target} answered {code.name}")
+
+
+def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
+    trailing: Iterable[tuple[str, Any]] = error.trailing_metadata() or ()  # type: ignore[assignment]  # pairs
+    for key, raw in trailing:
+        if key != _DETAILS_KEY:
+            continue
+        status = status_pb2.Status.FromString(raw)
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+                return info
+    return None

@@ -1,0 +1,66 @@
+"""How far a run over rows has come."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from onnxscope.errors import ValueInvalidError
+
+Progress = Callable[[int, int | None], None]
+
+_WIDTH = 30
+_SECONDS = 0.1
+
+
+def of(progress: Any) -> Progress:
+    """Returns what is to be told the number of rows done, and of all, None where it is unknown.
+
+    Args:
+        progress: None or False for silence, True for a bar on stderr where that is a terminal, or a
+            function of the two numbers.
+
+    Raises:
+        ValueInvalidError: it is something else.
+    """
+    if callable(progress):
+        told: Progress = progress
+        return told
+    if progress is True and sys.stderr.isatty():
+        return Bar(sys.stderr)
+    if progress is None or isinstance(progress, bool):
+        return _nothing
+    raise ValueInvalidError(f"progress is True, None or a function, not {progress!r}")
+
+
+class Bar:
+    """One line that is written over and over.
+
+    Args:
+        out: where it is written.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Writes the line, ten times a second at most."""
+        is_last = total is not None and done >= total
+        now = time.monotonic()
+        if now < self._next and not is_last:
+            return
+        self._next = now + _SECONDS
+        if total:
+            filled = min(_WIDTH, _WIDTH * done // total)
+            line = f"{'█' * filled}{'░' * (_WIDTH - filled)} {done} of {total} rows"
+        else:
+            line = f"{done} rows"
+        self._out.write(f"\r{line}\x1b[K" + ("\n" if is_last else ""))
+        self._out.flush()
+
+
+def _nothing(done: int, total: int | None) -> None:
+    """Says nothing."""
