@@ -1,0 +1,79 @@
+"""Numbers that say how a hook point is used, from its activations alone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_Z_95 = 1.959963984540054
+
+
+def effective_rank(activations: NDArray[Any]) -> float:
+    """Counts the directions that activations really use.
+
+    The exponential of the Shannon entropy of the normalised squared singular values of the centred
+    activations: n where n directions carry the same variance, 1 where one carries all. (The paper
+    takes the singular values as they are; squared they are shares of the variance.)
+
+    Args:
+        activations: `[row, feature]`, at least one of each.
+
+    Returns:
+        1 to `min(row - 1, feature)`; 0.0 where nothing varies.
+
+    Source:
+        Roy & Vetterli 2007, The effective rank, definition 1.
+    """
+    array = np.asarray(activations, np.float64)
+    centred = array - array.mean(axis=0)
+    rows, features = centred.shape
+    gram = centred @ centred.T if rows < features else centred.T @ centred
+    squared = np.linalg.eigvalsh(gram)
+    # what rounding leaves of a zero must not count as a direction
+    rounding = np.finfo(np.float64).eps * max(rows, features)
+    squared = squared[squared > max(squared[-1] * rounding, (np.abs(array).max() * rounding) ** 2)]
+    if not len(squared):
+        return 0.0
+    shares = squared / squared.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def dead_share(activations: NDArray[Any]) -> float:
+    """Returns the share of units that hold the same value on every row, 0 to 1.
+
+    For the output of a ReLU that is (but for a unit stuck at one positive value) a unit that
+    never fires.
+
+    Args:
+        activations: `[row, ...]`; every element behind the rows is a unit.
+    """
+    units = np.asarray(activations).reshape(len(activations), -1)
+    return float((units == units[:1]).all(axis=0).mean())
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share of successes.
+
+    Unlike the normal approximation it stays inside 0..1 and has a width at 0 and at 1.
+
+    Args:
+        right: number of successes.
+        count: number of trials, at least 1.
+
+    Returns:
+        Low and high end.
+
+    Source:
+        Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    share = right / count
+    shrink = 1 + _Z_95**2 / count
+    centre = (share + _Z_95**2 / (2 * count)) / shrink
+    spread = share * (1 - share) / count + _Z_95**2 / (4 * count**2)
+    half = _Z_95 * math.sqrt(spread) / shrink
+    return max(0.0, centre - half), min(1.0, centre + half)
