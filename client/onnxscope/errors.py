@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "onnxscope"
@@ -360,7 +361,10 @@ def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
     for key, raw in trailing:
         if key != _DETAILS_KEY:
             continue
-        status = status_pb2.Status.FromString(raw)
+        try:
+            status = status_pb2.Status.FromString(raw)
+        except DecodeError:
+            return None
         for detail in status.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:

@@ -165,7 +165,8 @@ def _from_python(value: Any, wanted: np.dtype[Any]) -> Array:
     allowed = "b" if wanted.kind == "b" else "iu" if is_integer else "iuf" if is_real else "iufc"
     if raw.dtype.kind not in allowed:
         raise _Unfit(f"holds {_kind_text(raw)}; the model takes {wanted.name}")
-    array = raw.astype(wanted)
+    with np.errstate(over="ignore"):
+        array = raw.astype(wanted)
     if is_integer and not np.array_equal(array.astype(raw.dtype), raw):
         raise _Unfit(f"holds numbers beyond the range of {wanted.name}")
     if is_real and np.any(np.isfinite(raw) & ~np.isfinite(array.astype(np.float64))):

@@ -115,7 +115,7 @@ def of(value: Any) -> Reduction:
     """
     if isinstance(value, Reduction):
         return value
-    if value in _NEEDS_MORE:
+    if isinstance(value, str) and value in _NEEDS_MORE:
         raise ReductionInvalidError(f"{value!r} needs parameters: use {_NEEDS_MORE[value]}", {"reduction": value})
     if isinstance(value, str) and value in KINDS:
         return Reduction(value)

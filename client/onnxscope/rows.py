@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from onnxscope import describe, inputs
 from onnxscope.errors import InputMismatchError, ReductionInvalidError, ValueInvalidError
 from onnxscope.v1 import model_service_pb2 as pb
 from onnxscope.v1.codec import Array, Value
-from onnxscope.v1.tensor_pb2 import ValueType
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +86,17 @@ class Rows:
         self._is_batches = is_batches(X)
         self._next_row = 0
         self._is_first = True
-        if self._carried and not self._is_batches and not hasattr(X, "__aiter__"):
+        if self._carried and not self._is_batches and not isinstance(X, AsyncIterable):
             raise ValueInvalidError("with carry= the batches are steps in time: give a list or an iterator of batches")
 
     @property
     def total(self) -> int | None:
         """Number of rows; None where they come lazily."""
-        if not self._is_batches:
-            return None if hasattr(self.data, "__aiter__") else _row_count(self.data)
-        if isinstance(self.data, list | tuple) and not self._carried:
+        if isinstance(self.data, list | tuple) and self._is_batches and not self._carried:
             return sum(map(_row_count, self.data))
-        return None
+        if self._is_batches or isinstance(self.data, AsyncIterable):
+            return None
+        return self._data_rows()[1]
 
     def pieces(self) -> Iterator[Piece]:
         """Yields the pieces in order, reading no further than they are taken.
@@ -120,7 +119,7 @@ class Rows:
         if not with_rows:
             return [self._piece(given, self._fixed)]
         return [
-            self._piece(_part(given, with_rows, start, self._fixed), min(self._fixed, count - start))
+            self._piece(_filled(given, with_rows, start, self._fixed), min(self._fixed, count - start))
             for start in range(0, count, self._fixed)
         ]
 
@@ -144,9 +143,28 @@ class Rows:
         if self._is_batches:
             yield from self.data
             return
-        count = _row_count(self.data)
+        with_rows, count = self._data_rows()
+        if self._fixed and not self._preprocess:
+            if count:
+                yield self.data
+            return
         for start in range(0, count, self._size):
-            yield _slice(self.data, start, start + self._size, count)
+            if isinstance(self.data, Mapping):
+                yield _part(self.data, with_rows, start, self._size)
+            else:
+                yield self.data[start : start + self._size]
+
+    def _data_rows(self) -> tuple[set[str], int]:
+        """Returns which arrays of a whole data set hold rows, and how many."""
+        if self._preprocess:  # what the arrays are is only known behind it: the longest are rows
+            count = _row_count(self.data)
+            given = self.data if isinstance(self.data, Mapping) else {}
+            return {name for name, value in given.items() if _length(value) == count}, count
+        given = inputs.named(self.data, self._model)
+        if self._fixed:
+            off, count = _off_size(given, self._model, self._fixed)
+            return off, count if off else self._fixed
+        return _open_rows(given, self._model, self._size)
 
 
 def is_batches(X: Any) -> bool:  # noqa: N803
@@ -173,49 +191,65 @@ def pad(rows: Any, size: int) -> Any:
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
 
+def _first_extents(model: pb.Model) -> dict[str, int | str | None]:
+    """Returns what is declared of the first axis of every input that has one."""
+    found = {}
+    for spec in (*model.inputs, *model.optional_inputs):
+        if spec.type.WhichOneof("type") == "tensor":
+            shape = describe.shape(spec.type.tensor)
+            if shape != ():
+                found[spec.name] = shape[0] if shape else None
+    return found
+
+
 def _fixed_size(model: pb.Model) -> int | None:
     """Returns the batch dimension that a model prescribes: where the first axis of no input is open."""
-    sizes = []
-    for spec in model.inputs:
-        if spec.type.WhichOneof("type") != "tensor" or not spec.type.tensor.shape.dimensions:
-            continue
-        first = spec.type.tensor.shape.dimensions[0]
-        if first.WhichOneof("extent") != "size":
-            return None
-        sizes.append(first.size)
-    return sizes[0] if sizes and sizes[0] > 0 else None
-
-
-def _first_extent(declared: ValueType) -> int | str | None:
-    """Returns what a type says of its first axis; None also where there is no such axis."""
-    if declared.WhichOneof("type") != "tensor":
+    extents = _first_extents(model)
+    sizes = [extents[spec.name] for spec in model.inputs if spec.name in extents]
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         return None
-    shape = describe.shape(declared.tensor)
-    return shape[0] if shape else None
+    return int(sizes[0] or 0)
 
 
 def _rows_of(given: Mapping[str, Any], model: pb.Model) -> int:
     """Returns the number of rows of a batch whose size the model leaves open.
 
     Raises:
-        InputMismatchError: two inputs that must have as many rows don't.
+        InputMismatchError: two inputs whose first axis has the same symbol have different lengths.
     """
-    seen: dict[str, tuple[str, int]] = {}
-    count = None
-    for spec in model.inputs:
-        extent = _first_extent(spec.type)
-        if spec.name not in given or isinstance(extent, int):
-            continue
-        length = _length(given[spec.name])
-        count = length if count is None else count
-        if isinstance(extent, str):
-            other, expected = seen.setdefault(extent, (spec.name, length))
-            if expected != length:
-                raise InputMismatchError(
-                    f"the inputs disagree on the number of rows: {other!r} has {expected}, {spec.name!r} has {length}",
-                    {"input": spec.name, "expected": str(expected), "got": str(length)},
-                )
-    return 1 if count is None else count
+    extents = _first_extents(model)
+    lengths = {name: _length(given[name]) for name, extent in extents.items() if name in given}
+    open_ones = [name for name in lengths if not isinstance(extents[name], int)]
+    for name in open_ones:
+        twin = next((other for other in open_ones if extents[other] == extents[name] and extents[name]), name)
+        if lengths[twin] != lengths[name]:
+            raise _disagreement({twin: lengths[twin], name: lengths[name]})
+    return lengths[open_ones[0]] if open_ones else 1
+
+
+def _open_rows(given: Mapping[str, Any], model: pb.Model, size: int) -> tuple[set[str], int]:
+    """Returns the inputs of a whole data set that hold rows, where the model leaves their number open.
+
+    Raises:
+        InputMismatchError: the data set must be cut, and the inputs hold different numbers of rows.
+    """
+    count = _rows_of(given, model)
+    extents = _first_extents(model)
+    lengths = {
+        name: _length(given[name]) for name, extent in extents.items() if name in given and not isinstance(extent, int)
+    }
+    if count > size and set(lengths.values()) != {count}:
+        raise _disagreement(lengths)
+    return {name for name, length in lengths.items() if length == count}, count
+
+
+def _disagreement(lengths: Mapping[str, int]) -> InputMismatchError:
+    listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+    first = next(iter(lengths))
+    return InputMismatchError(
+        f"the inputs disagree on the number of rows: {listed}",
+        {"input": first, "expected": str(lengths[first]), "got": listed},
+    )
 
 
 def _off_size(given: Mapping[str, Any], model: pb.Model, fixed: int) -> tuple[set[str], int]:
@@ -224,25 +258,25 @@ def _off_size(given: Mapping[str, Any], model: pb.Model, fixed: int) -> tuple[se
     Raises:
         InputMismatchError: two of them hold different numbers of rows.
     """
-    extents = {spec.name: _first_extent(spec.type) for spec in model.inputs}
     found = {
-        name: _length(value) for name, value in given.items() if extents.get(name) == fixed and _length(value) != fixed
+        name: _length(given[name])
+        for name, extent in _first_extents(model).items()
+        if name in given and extent == fixed and _length(given[name]) != fixed
     }
     if len(set(found.values())) > 1:
-        raise InputMismatchError(
-            "the inputs disagree on the number of rows: "
-            + ", ".join(f"{name!r} has {length}" for name, length in found.items()),
-            {"input": next(iter(found))},
-        )
+        raise _disagreement(found)
     return set(found), next(iter(found.values()), 0)
 
 
 def _part(given: Mapping[str, Any], with_rows: set[str], start: int, size: int) -> dict[str, Any]:
-    """Returns the inputs of one piece; the last row is repeated until the piece is full."""
-    part = dict(given)
-    for name in with_rows:
-        part[name] = pad(given[name][start : start + size], size)
-    return part
+    """Returns some of the rows; what holds none stays whole."""
+    return {name: value[start : start + size] if name in with_rows else value for name, value in given.items()}
+
+
+def _filled(given: Mapping[str, Any], with_rows: set[str], start: int, size: int) -> dict[str, Any]:
+    """Returns some of the rows, the last one repeated until there are `size`."""
+    part = _part(given, with_rows, start, size)
+    return {name: pad(value, size) if name in with_rows else value for name, value in part.items()}
 
 
 def _row_count(data: Any) -> int:
@@ -256,9 +290,3 @@ def _length(value: Any) -> int:
         return len(value)
     except TypeError:
         return 1
-
-
-def _slice(data: Any, start: int, stop: int, count: int) -> Any:
-    if isinstance(data, Mapping):
-        return {name: _slice(value, start, stop, count) for name, value in data.items()}
-    return data[start:stop] if _length(data) == count and hasattr(data, "__getitem__") else data

@@ -27,16 +27,10 @@ mlp (float[batch, 4] x) => (float[batch, 2] y)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mlp() -> bytes:
     """A perceptron with one hidden layer."""
     return onnx.parser.parse_model(MLP).SerializeToString()
-
-
-@pytest.fixture
-def parsed() -> Callable[[str], bytes]:
-    """Turns ONNX's textual form into bytes."""
-    return lambda text: onnx.parser.parse_model(text).SerializeToString()
 
 
 @pytest.fixture
@@ -63,13 +57,13 @@ def catalog(open_catalog: Callable[..., Catalog]) -> Catalog:
     return open_catalog()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def accept() -> Callable[[CatalogModel], None]:
     """A trial load that takes every model."""
     return lambda _: None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def external() -> Callable[..., bytes]:
     """Makes a model y = x + w with w [1024] in external data at a location."""
 
@@ -92,13 +86,13 @@ def external() -> Callable[..., bytes]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def weights() -> bytes:
     """External data for `external`: 1024 float32."""
     return np.arange(1024, dtype=np.float32).tobytes()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def large() -> bytes:
     """A model with 9 MiB of inline weights, a small one and a shape among them."""
     rng = np.random.default_rng(0)
@@ -126,7 +120,7 @@ def large() -> bytes:
     return model.SerializeToString()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sha256() -> Callable[[bytes], str]:
     """Returns a SHA-256 in hex."""
     return lambda data: hashlib.sha256(data).hexdigest()

@@ -14,6 +14,7 @@ from onnxscope_server.errors import ModelInvalidError
 
 
 def zipped():
+    """A zip archive."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("data.pkl", b"x")
@@ -21,6 +22,7 @@ def zipped():
 
 
 def array():
+    """A numpy file."""
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(3))
     return buffer.getvalue()

@@ -9,6 +9,7 @@ from onnxscope_server.domain import DataType, Kind, TensorType
 
 
 def points(data: bytes):
+    """The hook points of a model, by address."""
     return {point.address: point for point in CatalogModel.from_bytes(data).hook_points}
 
 
@@ -73,7 +74,8 @@ def test_what_a_body_takes_from_outside_is_a_dependency(parsed):
         <bool c = {1}>
         {
             a = Relu(x)
-            i = If (c) <then_branch = t () => (float[2] p) { p = Neg(a) }, else_branch = e () => (float[2] q) { q = Abs(a) }>
+            i = If (c) <then_branch = t () => (float[2] p) { p = Neg(a) },
+                        else_branch = e () => (float[2] q) { q = Abs(a) }>
             y = Neg(i)
         }""")
     )

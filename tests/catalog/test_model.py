@@ -16,9 +16,9 @@ def test_each_graph_is_a_fresh_copy(mlp):
     model = CatalogModel.from_bytes(mlp)
     first = model.graph()
     first.graph.outputs.clear()
-    list(first.graph)[0].name = "changed"
+    next(iter(first.graph)).name = "changed"
     assert len(model.graph().graph.outputs) == 1
-    assert list(model.graph().graph)[0].name != "changed"
+    assert next(iter(model.graph().graph)).name != "changed"
 
 
 def test_hook_points_are_listed_once_for_all_threads(mlp):
@@ -85,18 +85,17 @@ def test_types_other_than_tensors_are_told(parsed):
 
 
 def function_bomb(depth: int) -> str:
-    calls = "\n".join(
-        f'<domain: "f", opset_import: ["f" : 1, "" : 17]> F{i} (x) => (y) {{ a = F{i + 1}(x) y = F{i + 1}(a) }}'.replace(
-            "F" + str(i + 1) + "(", f"f.F{i + 1}("
-        )
+    """A model of functions that each call the next one twice."""
+    calls = "".join(
+        f"""
+        <domain: "f", opset_import: ["f" : 1]> F{i} (x) => (y) {{ a = f.F{i + 1}(x)  y = f.F{i + 1}(a) }}"""
         for i in range(depth)
     )
-    last = f'<domain: "f", opset_import: ["" : 17]> F{depth} (x) => (y) {{ y = Neg(x) }}'
     return f"""
         <ir_version: 8, opset_import: ["" : 17, "f" : 1]>
         g (float[2] x) => (float[2] y) {{ y = f.F0(x) }}
         {calls}
-        {last}"""
+        <domain: "f", opset_import: ["" : 17]> F{depth} (x) => (y) {{ y = Neg(x) }}"""
 
 
 def test_a_bomb_of_functions_is_refused_at_once(parsed):

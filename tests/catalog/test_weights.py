@@ -13,6 +13,7 @@ from onnxscope_server.errors import ExternalDataMissingError, ModelInvalidError
 
 
 def run(data, folder, x):
+    """Runs a model with its external data in a folder."""
     options = onnxruntime.SessionOptions()
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -21,6 +22,7 @@ def run(data, folder, x):
 
 
 def ingested(tmp_path, data):
+    """Ingests bytes as a file."""
     (tmp_path / "m.onnx").write_bytes(data)
     return weights.ingest(tmp_path / "m.onnx", tmp_path / "data")
 
@@ -89,7 +91,20 @@ def test_what_is_no_model_is_refused(tmp_path, data):
 
 @pytest.mark.parametrize(
     "location",
-    ["/etc/passwd", "../x", "a/../../x", "C:\\x", "C:x", "a\\b", "", ".", "a/../b", "*/_ORT_MEM_ADDR_/*", "a\nb", "//x"],
+    [
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "C:\\x",
+        "C:x",
+        "a\\b",
+        "",
+        ".",
+        "a/../b",
+        "*/_ORT_MEM_ADDR_/*",
+        "a\nb",
+        "//x",
+    ],
 )
 def test_external_paths_out_of_the_folder_are_refused(tmp_path, external, location):
     """Absolute paths, drives, backslashes, '..' and onnxruntime's memory addresses never get past the graph."""
@@ -112,7 +127,9 @@ def test_external_data_is_found_wherever_a_tensor_may_stand(tmp_path, external):
     node.attribute.add(name="t", type=4).t.CopyFrom(stub("attribute"))
     node.attribute.add(name="ts", type=9).tensors.append(stub("attributes"))
     node.attribute.add(name="s", type=11).sparse_tensor.values.CopyFrom(stub("sparse"))
-    model.functions.add(name="f").node.add(op_type="Constant").attribute.add(name="v", type=4).t.CopyFrom(stub("function"))
+    model.functions.add(name="f").node.add(op_type="Constant").attribute.add(name="v", type=4).t.CopyFrom(
+        stub("function")
+    )
     model.graph.sparse_initializer.add().values.CopyFrom(stub("sparse/initializer"))
     names = ("body", "attribute", "attributes", "function", "sparse/initializer")
     with pytest.raises(ModelInvalidError, match="a file and a folder of one name"):

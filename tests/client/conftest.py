@@ -1,5 +1,7 @@
 """A server that echoes: the protocol of onnxscope.v1 with nothing behind it."""
 
+# ruff: noqa: D102, N802  # the methods are gRPC's
+
 from __future__ import annotations
 
 import hashlib
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
+
 from onnxscope.v1 import (
     capture_service_pb2 as capture_pb,
 )

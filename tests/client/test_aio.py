@@ -8,8 +8,9 @@ from contextlib import aclosing
 from itertools import count
 
 import numpy as np
-import onnxscope
 import pytest
+
+import onnxscope
 from onnxscope.aio import AsyncScope
 from onnxscope.aio_model import AsyncModel
 from onnxscope.client import Scope
@@ -178,8 +179,8 @@ def test_upload_with_external_data(fake, tmp_path):
             fake.wanted_files = ["../secret"]
             with pytest.raises(onnxscope.ExternalDataMissingError):
                 await scope.load(tmp_path / "m.onnx", name="mine")
+            fake.wanted_files = []
             with pytest.raises(onnxscope.StreamCutError):
-                fake.wanted_files = []
                 await scope.load(b"x", name="cut")
 
     asyncio.run(use())

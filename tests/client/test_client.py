@@ -7,8 +7,9 @@ import time
 from itertools import count, islice
 
 import numpy as np
-import onnxscope
 import pytest
+
+import onnxscope
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 
@@ -17,12 +18,14 @@ ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 @pytest.fixture
 def scope(fake):
+    """A scope on the server that echoes."""
     with onnxscope.connect(fake.target, token="secret", timeout=10) as opened:
         yield opened
 
 
 @pytest.fixture
 def echo(scope):
+    """Its model."""
     return scope.load("echo")
 
 
@@ -266,7 +269,7 @@ def test_what_a_batch_raises_arrives_as_it_is(echo):
     stream = echo.stream(failing(), "a")
     with pytest.raises(KeyError, match="mine"):
         list(stream)
-    with pytest.raises(onnxscope.InputMismatchError, match="rank|axes"):
+    with pytest.raises(onnxscope.InputMismatchError, match="2 axes"):
         list(echo.stream(iter([ROWS, ROWS[0]]), "a"))
 
 

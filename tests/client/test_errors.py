@@ -7,16 +7,17 @@ import pickle
 import re
 
 import grpc
-import onnxscope
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
+
+import onnxscope
 from onnxscope import errors
 from onnxscope.v1 import error_reason_pb2
 
 REASONS = [
     name.removeprefix("ERROR_REASON_")
-    for name in error_reason_pb2.ErrorReason.keys()
+    for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
     if name != "ERROR_REASON_UNSPECIFIED"
 ]
 
@@ -29,12 +30,15 @@ class Failed(grpc.RpcError):
         self._parts = code, details, trailing
 
     def code(self):
+        """The status."""
         return self._parts[0]
 
     def details(self):
+        """The text."""
         return self._parts[1]
 
     def trailing_metadata(self):
+        """What came behind."""
         return self._parts[2]
 
 
@@ -115,7 +119,7 @@ def test_error_info_decides():
     ],
 )
 def test_without_our_error_info_the_status_decides(code, kind):
-    """gRPC itself, proxies and other servers have no reasons of ours."""
+    """GRPC itself, proxies and other servers have no reasons of ours."""
     assert type(errors.from_rpc(Failed(code, "told"), "host:1")) is kind
     foreign = Failed(code, "told", with_info("RUN_FAILED", domain="elsewhere"))
     assert type(errors.from_rpc(foreign, "host:1")) is kind

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
-import onnxscope
 import pytest
+
+import onnxscope
 from onnxscope import inputs
 from onnxscope.v1 import tensor_pb2 as pb
 
@@ -19,10 +20,12 @@ class Tensor:
 
 @pytest.fixture
 def model(make_model, make_spec):
+    """A model of two inputs."""
     return make_model(make_spec("x"), make_spec("n", pb.DATA_TYPE_INT64, (1,)))
 
 
 def one(make_model, make_spec, data_type, shape=None):
+    """A model of one input."""
     return make_model(make_spec("x", data_type, shape))
 
 

@@ -6,8 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-import onnxscope
 import pytest
+
+import onnxscope
 from onnxscope.upload import CHUNK_BYTES, Source, Upload, classify
 from onnxscope.v1 import model_service_pb2 as pb
 
@@ -34,7 +35,8 @@ class Proto:
         self._data = data
         self._error = error
 
-    def SerializeToString(self):
+    def SerializeToString(self):  # noqa: N802  # protobuf's name
+        """The bytes."""
         if self._error:
             raise self._error
         return self._data

@@ -49,7 +49,7 @@ def test_capture_reads_every_kind_of_value(scope: Any, chain: bytes) -> None:
     acts = model.capture(x, at=["y", "x", "one", "a"])
     assert list(acts) == ["y", "x", "one", "a"]
     assert acts["x"].tolist() == x.tolist()
-    assert acts["one"].tolist() == [1.0]
+    assert acts["one"].tolist() == 1.0
     assert acts["a"].tolist() == [[-2.0, 1.0, 4.0]]
     assert acts["y"].tolist() == acts.outputs["y"].tolist() == [[0.0, 2.0, 8.0]]
 

@@ -164,6 +164,20 @@ def test_a_mask_can_stand_along_a_named_axis(model_of, plan_of, run, rng):
     np.testing.assert_allclose(mean, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [9, 13, 21])
+def test_a_nan_is_the_maximum(model_of, plan_of, run, opset):
+    """As in numpy: one bad position shows, unless the mask leaves it out."""
+    for dtype in (np.float32, np.float64, np.float16):
+        x = np.arange(24, dtype=dtype).reshape(2, 4, 3)
+        x[:, 2, 1] = np.nan
+        model = watched(model_of, dtype, 3, opset)
+        got = reduced(model, plan_of, run, Reduction(ReductionKind.MAX), {"x": x})
+        np.testing.assert_array_equal(got, x.max(1))
+        feeds = {"x": x, "m": np.array([[1, 1, 0, 0], [1, 1, 1, 0]])}
+        kept = reduced(model, plan_of, run, Reduction(ReductionKind.MAX, mask_input="m"), feeds)
+        np.testing.assert_array_equal(kept, np.stack([x[0, :2].max(0), x[1, :3].max(0)]))
+
+
 @pytest.mark.parametrize("opset", OPSETS)
 def test_topk_gives_the_largest_first(model_of, plan_of, run, rng, opset):
     """Along the last axis, or a named one."""

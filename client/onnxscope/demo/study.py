@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 import onnxscope
 from onnxscope.demo import data
@@ -138,11 +141,17 @@ def run(progress: Progress, *, row_limit: int | None = None) -> Study:
 
     activations = {INPUT: images, **activations}
     op_types = {point.address: point.op_type for point in points}
+
+    def examined(address: str) -> Layer:
+        return examine(address, op_types.get(address, ""), activations[address], train_labels, test_labels)
+
     layers = []
-    for done, (address, values) in enumerate(activations.items()):
-        progress(f"probing {address}", done, len(activations))
-        layers.append(examine(address, op_types.get(address, ""), values, train_labels, test_labels))
-    progress("probing done", len(activations), len(activations))
+    progress("fitting probes", 0, len(activations))
+    # one hook point a core: threads inside of each would wait for each other
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for layer in pool.map(examined, activations):
+            layers.append(layer)
+            progress("fitting probes", len(layers), len(activations))
 
     all_labels = np.concatenate([train_labels, test_labels])
     guess = np.bincount(train_labels).argmax()

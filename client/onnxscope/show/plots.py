@@ -181,17 +181,8 @@ def projections(
 
 def _scatter(axes: Axes, points: NDArray[Any], labels: NDArray[Any]) -> None:
     classes = np.unique(labels)
-    for index, label in enumerate(classes):
-        own = points[labels == label]
-        axes.scatter(
-            own[:, 0],
-            own[:, 1],
-            s=9,
-            color=PALETTE[index % len(PALETTE)],
-            alpha=0.7,
-            linewidths=0,
-            rasterized=True,
-        )
+    colours = np.array(PALETTE)[np.searchsorted(classes, labels) % len(PALETTE)]
+    axes.scatter(points[:, 0], points[:, 1], s=9, color=colours.tolist(), alpha=0.7, linewidths=0, rasterized=True)
     for label in classes:
         x, y = np.median(points[labels == label], axis=0)
         box = {"boxstyle": "circle,pad=0.18", "facecolor": "white", "alpha": 0.85, "linewidth": 0}

@@ -348,7 +348,7 @@ def _finish(path: str, arriving: _Arriving) -> None:
         arriving.file.touch()
     if arriving.received != arriving.byte_count:
         raise UploadInvalidError(
-            f"Only {arriving.received} of the announced {arriving.byte_count} bytes of {_shown(path)} arrived.",
+            f"{_shown(path)} is incomplete: {arriving.received} of the announced {arriving.byte_count} bytes arrived.",
             path=path,
         )
     if arriving.sha256.hexdigest() != arriving.digest:

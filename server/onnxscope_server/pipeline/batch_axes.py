@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -62,16 +63,17 @@ class BatchAxes:
         self._found.pop(digest, None)
 
     async def _find(self, model: CatalogModel) -> Mapping[str, int]:
-        session = await self._sessions.get(
-            ("shapes", model.digest), model.digest, lambda: shape_probe(model), exact=True
-        )
         for batch_dims in _batch_dims(model):
-            for size in _SIZES:
+            free = _fixed(model, batch_dims)
+            session = await self._sessions.get(
+                ("shapes", model.digest, free), model.digest, partial(shape_probe, model, free), exact=True
+            )
+            for size in _sizes(model, batch_dims):
                 axes = await self._compare(model, session, batch_dims, size)
                 if axes is not None:
                     return axes
-        _log.info("model %s ran on no made-up batch; its batch axes stay unknown", model.digest)
-        return {}
+        _log.info("model %s ran on no made-up batch; its batch axes are inferred", model.digest)
+        return await self._runner.call(_inferred, model)
 
     async def _compare(
         self,
@@ -106,7 +108,7 @@ def _axes(first: Shapes, second: Shapes) -> Mapping[str, int]:
     """Returns the axis of each value that has one entry a row; none where other axes change too."""
     found = {}
     for address, shape in first.items():
-        other = second[address]
+        other = second.get(address, ())
         if len(shape) != len(other):
             continue
         grown = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
@@ -141,6 +143,9 @@ def _batch_dims(model: CatalogModel) -> Iterator[frozenset[tuple[str, int]]]:
             if not isinstance(extent, int) and all(isinstance(d, int) for d in shape[:axis])
         }
     )
+    # a declared size may be no more than the size of the example that the model was exported with
+    fixed = next(iter(shapes))
+    guesses += [{(n, 0) for n, s in shapes.items() if s[0] == shapes[fixed][0]}, {(fixed, 0)}]
     for guess in guesses:
         frozen = frozenset(guess)
         if frozen and frozen not in tried:
@@ -148,20 +153,70 @@ def _batch_dims(model: CatalogModel) -> Iterator[frozenset[tuple[str, int]]]:
             yield frozen
 
 
+def _sizes(model: CatalogModel, batch_dims: frozenset[tuple[str, int]]) -> tuple[int, ...]:
+    """Returns the sizes to try for the axes that are neither fixed nor rows."""
+    open_axes = {
+        (spec.name, axis)
+        for spec in model.inputs
+        if isinstance(spec.type, TensorType)
+        for axis, extent in enumerate(spec.type.shape or ())
+        if not isinstance(extent, int)
+    }
+    return _SIZES if open_axes - batch_dims else _SIZES[:1]
+
+
+def _inferred(model: CatalogModel) -> Mapping[str, int]:
+    """Returns the axes that shape inference moves with the batch: for graphs that run with one size only."""
+    for batch_dims in _batch_dims(model):
+        seen = []
+        for batch in _BATCHES:
+            bound = _shapes(model, batch_dims, batch, _SIZES[1])
+            types = model.typed(bound)
+            seen.append(
+                {
+                    name: tuple(size for size in kind.shape if isinstance(size, int))
+                    for name, kind in types.items()
+                    if isinstance(kind, TensorType)
+                    and kind.shape is not None
+                    and all(isinstance(size, int) for size in kind.shape)
+                }
+            )
+        axes = _axes(*seen)
+        if axes:
+            return axes
+    return {}
+
+
+def _shapes(
+    model: CatalogModel, batch_dims: frozenset[tuple[str, int]], batch: int, size: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns shapes for all inputs that are arrays of known rank."""
+    return {
+        spec.name: tuple(
+            batch if (spec.name, axis) in batch_dims else extent if isinstance(extent, int) else size
+            for axis, extent in enumerate(spec.type.shape or ())
+        )
+        for spec in model.inputs
+        if isinstance(spec.type, TensorType)
+    }
+
+
+def _fixed(model: CatalogModel, axes: frozenset[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+    """Returns those of the axes that the model declares with a fixed size."""
+    shapes = {spec.name: spec.type.shape for spec in model.inputs if isinstance(spec.type, TensorType)}
+    return frozenset((name, axis) for name, axis in axes if isinstance((shapes[name] or ())[axis], int))
+
+
 def _made_up(
     model: CatalogModel, batch_dims: frozenset[tuple[str, int]], batch: int, size: int
 ) -> dict[str, Value] | None:
     """Returns inputs of ones for a batch; None where an input is of a type that can't be made up."""
     feeds: dict[str, Value] = {}
+    shapes = _shapes(model, batch_dims, batch, size)
     for spec in model.inputs:
         if not isinstance(spec.type, TensorType) or spec.type.data_type not in _DTYPES:
             return None
-        shape = []
-        for axis, extent in enumerate(spec.type.shape or ()):
-            if (spec.name, axis) in batch_dims:
-                shape.append(batch)
-            else:
-                shape.append(extent if isinstance(extent, int) else size)
+        shape = shapes[spec.name]
         if spec.type.data_type is DataType.STRING:
             feeds[spec.name] = np.full(shape, "a", dtype=object)
         else:

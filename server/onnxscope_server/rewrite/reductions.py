@@ -24,6 +24,7 @@ _LOWEST = {
     DataType.INT64: -(2**63),
 }
 _FLATTEN_TAKES_ALL = 9
+_NAN_IS_TOLD = 9
 _TOP_TAKES_INTEGERS = 11
 
 
@@ -45,17 +46,28 @@ def _max(subject: Subject) -> ir.Value:
     fragment, work = subject.fragment, subject.comparing()
     if subject.mask is None:
         value = subject.cast(subject.value, subject.data_type, work)
-        largest = fragment.reduce("ReduceMax", value, subject.position_axes())
+        largest = _largest(subject, value, subject.position_axes(), work)
         return subject.cast(largest, work, subject.data_type)
     positions = in_front(subject, work)
     kept = positions.beside(positions.kept(subject.mask))
     lowest = fragment.constant(_scalar(_LOWEST[work], work))
     values = fragment.add("Where", kept, positions.value, lowest)
-    largest = fragment.reduce("ReduceMax", values, [1])
+    largest = _largest(subject, values, [1], work)
     counts = fragment.reduce("ReduceMax", fragment.cast(kept, DataType.INT32), [1])
     found = fragment.cast(counts, DataType.BOOL)
     nothing = fragment.constant(_scalar(np.nan if subject.is_float else 0, work))
     return subject.cast(fragment.add("Where", found, largest, nothing), work, subject.data_type)
+
+
+def _largest(subject: Subject, value: ir.Value, axes: list[int], work: DataType) -> ir.Value:
+    """Takes the maximum, NaN where a NaN is among the entries: onnxruntime's ReduceMax mostly passes it over."""
+    fragment = subject.fragment
+    largest = fragment.reduce("ReduceMax", value, axes)
+    if not subject.is_float or fragment.opset < _NAN_IS_TOLD:
+        return largest
+    flags = fragment.cast(fragment.add("IsNaN", value), DataType.INT32)
+    found = fragment.cast(fragment.reduce("ReduceMax", flags, axes), DataType.BOOL)
+    return fragment.add("Where", found, fragment.constant(_scalar(np.nan, work)), largest)
 
 
 def _first(subject: Subject) -> ir.Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
@@ -11,6 +13,7 @@ from onnxscope_server.rewrite.build import inputs_read
 from onnxscope_server.rewrite.element_types import opset_needed
 from onnxscope_server.rewrite.expose import values_by_name
 from onnxscope_server.rewrite.fragment import Fragment
+from onnxscope_server.rewrite.free_axes import FreeAxes
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.outputs import DropOutputs
@@ -47,7 +50,7 @@ class ProbeShapes(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(self._addresses))
 
 
-def shape_probe(model: CatalogModel) -> Segment:
+def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> Segment:
     """Rewrites a model's graph so that it gives the shapes of its values, and nothing else.
 
     Inputs, activations and outputs of the main graph that are known to be arrays are asked; others have no shape, or
@@ -55,6 +58,7 @@ def shape_probe(model: CatalogModel) -> Segment:
 
     Args:
         model: the model; it is not changed.
+        free: input name and axis of fixed sizes to free first.
 
     Returns:
         A segment whose captures are int64 [rank], by address.
@@ -71,7 +75,7 @@ def shape_probe(model: CatalogModel) -> Segment:
         and opset_needed(point.type.data_type) <= opset
     ]
     probe = ProbeShapes(addresses)
-    for one in (DropOutputs(), probe, Prune()):
+    for one in (FreeAxes(free), DropOutputs(), probe, Prune()):
         one(rewritten)
     return Segment(
         graph=graph.write(rewritten),
