@@ -63,7 +63,7 @@ def parsed() -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="session")
 def chain(parsed: Callable[[str], bytes]) -> bytes:
-    """x [row, 3] -> a = x + 1 -> b = relu(a) -> y = b * 2; nothing to fuse."""
+    """Gives x [row, 3] -> a = x + 1 -> b = relu(a) -> y = b * 2; nothing to fuse."""
     return parsed(
         """<ir_version: 9, opset_import: ["" : 18]>
         chain (float[row, 3] x) => (float[row, 3] y)
@@ -74,7 +74,7 @@ def chain(parsed: Callable[[str], bytes]) -> bytes:
 
 @pytest.fixture(scope="session")
 def gelu(parsed: Callable[[str], bytes]) -> bytes:
-    """x [row, 4] -> y = gelu(x), written out so that onnxruntime fuses it: exposing its inside blocks that."""
+    """Gives a GELU of x [row, 4], written out so that onnxruntime fuses it: exposing its inside blocks that."""
     return parsed(
         """<ir_version: 9, opset_import: ["" : 18]>
         gelu (float[row, 4] x) => (float[row, 4] y)
@@ -91,7 +91,7 @@ def gelu(parsed: Callable[[str], bytes]) -> bytes:
 
 @pytest.fixture(scope="session")
 def running_server() -> Callable[..., AbstractContextManager[str]]:
-    """Runs a server with settings of the test's own: `with running_server(token="x") as target`."""
+    """Runs servers with settings of the test's own; a with statement gives the address."""
     return _running_server
 
 

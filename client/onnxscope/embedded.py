@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
+    Callable,
     Coroutine,
     Generator,
     Iterator,
@@ -20,8 +21,9 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 from pydantic import ValidationError
@@ -205,13 +207,14 @@ class EmbeddedLink:
     ) -> Generator[Event, None, None]:
         """As `Link.stream`."""
         remaining = _deadline(timeout)
-        groups = self._host.stream(spec, carry, _from_thread(batches))
+        source = _Pulled(partial(asyncio.to_thread, next, batches, _END))
+        groups = self._host.stream(spec, carry, source)
         try:
-            while True:
-                group = self._host.wait(_next(groups), remaining())
-                if group is None:
-                    return
+            while (group := self._host.wait(_next(groups), remaining())) is not None:
                 yield from group
+        except OnnxscopeError:
+            source.check()
+            raise
         finally:
             self._host.wait(groups.aclose(), None)
 
@@ -262,14 +265,20 @@ class AsyncEmbeddedLink:
     ) -> AsyncGenerator[Event, None]:
         """As `AsyncLink.stream`."""
         remaining = _deadline(timeout)
-        groups = self._host.stream(spec, carry, _from_loop(batches, asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+
+        async def pull() -> Any:
+            return await anext(batches, _END)
+
+        source = _Pulled(lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop)))
+        groups = self._host.stream(spec, carry, source)
         try:
-            while True:
-                group = await self._run(_next(groups), remaining())
-                if group is None:
-                    return
+            while (group := await self._run(_next(groups), remaining())) is not None:
                 for event in group:
                     yield event
+        except OnnxscopeError:
+            source.check()
+            raise
         finally:
             await self._run(groups.aclose(), None)
 
@@ -307,30 +316,34 @@ async def _next(groups: AsyncGenerator[list[Event], None]) -> list[Event] | None
     return await anext(groups, None)
 
 
-async def _from_thread(
-    batches: Iterator[Sequence[SentValue]],
-) -> AsyncIterator[Sequence[SentValue]]:
-    """Pulls a caller's iterator without holding up the services' loop."""
-    while True:
-        batch: Any = await asyncio.to_thread(next, batches, _END)
+class _Pulled:
+    """A caller's batches, pulled where they live; what pulling them raises is kept for the caller.
+
+    Args:
+        pull: gives the next batch, `_END` after the last.
+    """
+
+    def __init__(self, pull: Callable[[], Awaitable[Any]]) -> None:
+        self._pull = pull
+        self._trouble: Exception | None = None
+
+    def check(self) -> None:
+        """Raises what the caller's own code raised."""
+        if self._trouble is not None:
+            raise self._trouble
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[SentValue]:
+        try:
+            batch = await self._pull()
+        except Exception as error:
+            self._trouble = error
+            raise
         if batch is _END:
-            return
-        yield batch
-
-
-async def _from_loop(
-    batches: AsyncIterator[Sequence[SentValue]], loop: asyncio.AbstractEventLoop
-) -> AsyncIterator[Sequence[SentValue]]:
-    """Pulls a caller's asynchronous iterator in the caller's own loop."""
-
-    async def pull() -> Any:
-        return await anext(batches, _END)
-
-    while True:
-        batch = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop))
-        if batch is _END:
-            return
-        yield batch
+            raise StopAsyncIteration
+        return batch  # type: ignore[no-any-return]  # the sentinel keeps it from being typed
 
 
 def _deadline(seconds: float | None) -> Any:

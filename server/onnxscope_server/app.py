@@ -82,7 +82,7 @@ class Services:
         opening = Opening(settings.providers, settings.intra_op_threads, session_options)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
-        catalog = Catalog(data, max_model_bytes=settings.max_model_bytes)
+        catalog = Catalog(data, max_model_bytes=settings.max_model_bytes, durable=settings.data is not None)
         runner = Runner(settings.run_threads, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)

@@ -27,7 +27,8 @@ def _server_errors() -> list[type[errors.OnnxscopeServerError]]:
 
 def test_every_reason_of_the_protos_has_one_error_and_one_status() -> None:
     """Protos, errors and the table of statuses name the same reasons."""
-    reasons = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - CLIENT_ONLY
+    names = error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    reasons = {name.removeprefix("ERROR_REASON_") for name in names} - CLIENT_ONLY
     raised = [error.reason for error in _server_errors()]
     assert sorted(raised) == sorted(reasons)
     assert set(STATUS) == reasons

@@ -31,9 +31,7 @@ def images(rng: np.random.Generator) -> np.ndarray:
     return rng.random((7, 1, 8, 8), dtype=np.float32)
 
 
-def test_capture_gives_activations_and_untouched_outputs(
-    digits: Any, images: np.ndarray, digits_path: Path
-) -> None:
+def test_capture_gives_activations_and_untouched_outputs(digits: Any, images: np.ndarray, digits_path: Path) -> None:
     """Outputs are the unmodified model's, bit for bit; activations come in graph order with their own dtype."""
     acts = digits.capture(images, at="op:Relu")
     assert list(acts) == ["relu1", "relu2", "relu3", "relu4", "relu5"]

@@ -78,10 +78,8 @@ class ModelServicer(ModelServiceServicer):
             raise NotImplementedYetError("expand is not built yet; leave it out of the request", feature="expand")
         _, model = await self._resolve(request.model, request.version)
         points = await self._runner.call(lambda: model.hook_points)
-        if request.selectors:
-            points = await self._runner.call(select, points, list(request.selectors))
-        else:
-            points = await self._runner.call(select, points, ["*"])
+        selectors = list(request.selectors) or ["*"]
+        points = await self._runner.call(select, points, selectors, model.node_names)
         page, token = _page(points, request.page_size, request.page_token)
         if request.batch_axes:
             page = await self._batch_axes.annotate(model, tuple(page))
@@ -103,10 +101,9 @@ class ModelServicer(ModelServiceServicer):
             start.version,
         )
         try:
-            received = 0
             if upload.graph_needed:
                 yield pb.UploadModelResponse(graph_wanted=pb.GraphWanted())
-                received += await self._receive(upload, requests, {"": start.graph_byte_count})
+                await self._receive(upload, requests, {"": start.graph_byte_count})
             paths = await self._runner.call(upload.graph_done)
             if paths:
                 yield pb.UploadModelResponse(digests_wanted=pb.DigestsWanted(paths=paths))
@@ -114,11 +111,11 @@ class ModelServicer(ModelServiceServicer):
                 wanted = await self._runner.call(upload.files_wanted)
                 if wanted:
                     yield pb.UploadModelResponse(files_wanted=pb.FilesWanted(paths=wanted))
-                    received += await self._receive(upload, requests, {path: sizes[path] for path in wanted})
+                    await self._receive(upload, requests, {path: sizes[path] for path in wanted})
             entry, model = await self._runner.call(upload.commit, self._check)
         finally:
             await self._runner.call(upload.abort)
-        completed = pb.UploadCompleted(model=self._to_pb(entry, model), received_byte_count=received)
+        completed = pb.UploadCompleted(model=self._to_pb(entry, model), received_byte_count=upload.received_byte_count)
         yield pb.UploadModelResponse(completed=completed)
 
     async def add_file(self, path: Path, name: str, version: str) -> pb.Model:
@@ -131,10 +128,9 @@ class ModelServicer(ModelServiceServicer):
         upload: Upload,
         requests: AsyncIterator[pb.UploadModelRequest],
         missing: dict[str, int],
-    ) -> int:
-        """Takes chunks until every file has all its bytes; returns how many came."""
+    ) -> None:
+        """Takes chunks until every file has all its bytes."""
         left = {path: size for path, size in missing.items() if size > 0}
-        received = 0
         while left:
             request = await anext(requests, None)
             if request is None:
@@ -151,12 +147,10 @@ class ModelServicer(ModelServiceServicer):
                     path=chunk.path,
                 )
             await self._runner.call(upload.write, chunk.path, chunk.offset, chunk.data)
-            received += len(chunk.data)
             if chunk.path in left:
                 left[chunk.path] -= len(chunk.data)
                 if left[chunk.path] <= 0:
                     del left[chunk.path]
-        return received
 
     async def _digests(
         self, upload: Upload, requests: AsyncIterator[pb.UploadModelRequest], paths: set[str]
