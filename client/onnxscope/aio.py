@@ -14,7 +14,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from onnxscope import catalog, describe
+from onnxscope import catalog, decode
 from onnxscope.aio_channel import AioGrpcLink
 from onnxscope.aio_model import AsyncModel
 from onnxscope.caller import AsyncCaller
@@ -111,7 +111,7 @@ class AsyncScope(PromisedScope):
     async def models(self, *, timeout: float | None = None) -> Models:
         """Returns the versions of all models, by name and then by version."""
         messages = self._caller.pages("ModelService/ListModels", pb.ListModelsRequest(), timeout)
-        return Models([describe.model(found) async for page in messages for found in page.models])
+        return Models([decode.model(found) async for page in messages for found in page.models])
 
     async def unload(self, name: str | AsyncModel, version: str | None = None, *, timeout: float | None = None) -> int:
         """Takes a name, or one version of it, out of the catalog; returns how many versions went.

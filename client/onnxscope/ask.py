@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope import describe, inputs, reduce, selectors
+from onnxscope import decode, inputs, reduce, selectors
 from onnxscope.encode import SentValue
 from onnxscope.errors import InternalError, StreamCutError, ValueInvalidError
 from onnxscope.interventions import refuse
@@ -212,7 +212,7 @@ def is_shape(value: Any) -> bool:
 
 def planned(response: pb.PlanCaptureResponse) -> CapturePlan:
     """Returns the plan of an answer."""
-    return describe.plan(response.plan)
+    return decode.plan(response.plan)
 
 
 def _is_output(planned: pb.PlannedValue) -> bool:

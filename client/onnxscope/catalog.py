@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from onnxscope import selectors
-from onnxscope.describe import hook_point
+from onnxscope.decode import hook_point
 from onnxscope.errors import ModelNotFoundError, ValueInvalidError
 from onnxscope.interventions import refuse
 from onnxscope.results import HookPoint

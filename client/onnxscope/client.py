@@ -6,7 +6,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from onnxscope import catalog, describe
+from onnxscope import catalog, decode
 from onnxscope.caller import Caller
 from onnxscope.channel import TLS, Address, GrpcLink
 from onnxscope.errors import ModelNotFoundError
@@ -107,7 +107,7 @@ class Scope(PromisedScope):
     def models(self, *, timeout: float | None = None) -> Models:
         """Returns the versions of all models, by name and then by version."""
         messages = self._caller.pages("ModelService/ListModels", pb.ListModelsRequest(), timeout)
-        return Models(describe.model(found) for page in messages for found in page.models)
+        return Models(decode.model(found) for page in messages for found in page.models)
 
     def unload(self, name: str | Model, version: str | None = None, *, timeout: float | None = None) -> int:
         """Takes a name, or one version of it, out of the catalog; returns how many versions went.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxscope import describe
+from onnxscope import decode
 from onnxscope.promised import PromisedModel
 from onnxscope.results import ModelInfo, TensorSpec
 from onnxscope.v1 import model_service_pb2 as pb
@@ -17,7 +17,7 @@ class DescribedModel(PromisedModel):
 
     def __init__(self, message: pb.Model) -> None:
         self._message = message
-        self._info: ModelInfo = describe.model(message)
+        self._info: ModelInfo = decode.model(message)
 
     @property
     def info(self) -> ModelInfo:

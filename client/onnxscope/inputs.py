@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope import describe
+from onnxscope import decode
 from onnxscope.errors import InputMismatchError
 from onnxscope.show.tables import shape_text
 from onnxscope.v1 import codec
@@ -121,7 +121,7 @@ def _array(value: Any, declared: tensor_pb.TensorType) -> Array:
         array = _from_python(value, wanted)
     else:
         array = _same_dtype(_as_array(value), wanted)
-    _check_shape(array, describe.shape(declared))
+    _check_shape(array, decode.shape(declared))
     return _dense(array)
 
 
@@ -221,7 +221,7 @@ def _look(value: Any) -> str:
 
 
 def _mismatch(model: pb.Model, problem: str, name: str = "", got: str = "") -> InputMismatchError:
-    required, optional = describe.specs(model.inputs), describe.specs(model.optional_inputs)
+    required, optional = decode.specs(model.inputs), decode.specs(model.optional_inputs)
     lines = [f"  {spec}" for spec in required] + [f"  {spec} (has a default)" for spec in optional]
     expected = next((str(spec) for spec in (*required, *optional) if spec.name == name), "")
     return InputMismatchError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope import describe, inputs
+from onnxscope import decode, inputs
 from onnxscope.errors import InputMismatchError, ReductionInvalidError, ValueInvalidError
 from onnxscope.v1 import model_service_pb2 as pb
 from onnxscope.v1.codec import Array, Value
@@ -196,7 +196,7 @@ def _first_extents(model: pb.Model) -> dict[str, int | str | None]:
     found = {}
     for spec in (*model.inputs, *model.optional_inputs):
         if spec.type.WhichOneof("type") == "tensor":
-            shape = describe.shape(spec.type.tensor)
+            shape = decode.shape(spec.type.tensor)
             if shape != ():
                 found[spec.name] = shape[0] if shape else None
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +91,7 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
     cancelled: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     target: str = ""
+    stop: Callable[[], None] = lambda: None
 
     def _enter(self, context: Any) -> None:
         sent = dict(context.invocation_metadata())
@@ -238,10 +239,11 @@ def fake() -> Iterator[Fake]:
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
     capture_service_pb2_grpc.add_CaptureServiceServicer_to_server(servicer, server)
     servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    servicer.stop = lambda: server.stop(None).wait(5)
     server.start()
     yield servicer
     servicer.release.set()
-    server.stop(None).wait(5)
+    servicer.stop()
 
 
 @pytest.fixture

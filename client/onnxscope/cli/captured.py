@@ -130,7 +130,7 @@ def _print(captured: Captured, out: Path | None) -> None:
     console.print(table(headers, cells, numbers=(*_NUMBERS, "NaN or inf")))
     stages = ", ".join(f"{stage} {seconds * 1000:.1f} ms" for stage, seconds in captured.timings.items())
     total = byte_text(sum(row.byte_count for row in rows))
-    console.print(f"\n{len(rows)} values, {total}" + (f"; {stages}" if stages else ""))
+    console.print(f"\n{len(rows)} value{'s' * (len(rows) != 1)}, {total}" + (f"; {stages}" if stages else ""))
     fidelity = _fidelity(captured)
     if fidelity["fusion_blocked"]:
         changed = ", ".join(fidelity["changed_operators"]) or "some operators"

@@ -153,4 +153,4 @@ def _print(source: str, model: Model, points: Sequence[HookPoint]) -> None:
         for row, point in zip(rows, points, strict=True):
             row.append("" if point.batch_axis is None else str(point.batch_axis))
     console.print(table(headers, rows, numbers=("depth", "batch axis")))
-    console.print(f"\n{len(points)} hook points")
+    console.print(f"\n{len(points)} hook point{'s' * (len(points) != 1)}")
