@@ -39,7 +39,7 @@ from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
-from onnxscope_server.run.trial import check
+from onnxscope_server.run.trial import check, providers_in_use
 from onnxscope_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Services:
         runner = Runner(settings.run_threads, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)
-        models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, settings.providers)
+        models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         captures = CaptureServicer(Captures(catalog, sessions, runner), settings.max_input_bytes)
         return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), folder)
 

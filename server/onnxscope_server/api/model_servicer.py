@@ -33,7 +33,7 @@ class ModelServicer(ModelServiceServicer):
         runner: does what blocks.
         batch_axes: finds where rows are.
         check: trial load of a new model; raises ModelInvalidError.
-        providers: the execution providers of the settings.
+        providers: the execution providers that sessions really get.
     """
 
     def __init__(

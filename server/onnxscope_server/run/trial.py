@@ -7,6 +7,11 @@ from onnxscope_server.run.session import Opening
 
 _DEFAULT = Opening()
 _QUICK = {"session.disable_prepacking": "1"}
+# y = Neg(x) for float [1]: serialised by onnx, which this package doesn't import
+_SMALLEST = (
+    b'\x08\x07:4\n\r\n\x01x\x12\x01y"\x03Neg:\x00\x12\x01tZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 
 
 def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
@@ -25,3 +30,11 @@ def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
         OutOfMemoryError: there is not enough memory for its weights.
     """
     opening.open(model.graph_bytes, model.data_folder, exact=True, entries=_QUICK)
+
+
+def providers_in_use(opening: Opening) -> tuple[str, ...]:
+    """Returns the execution providers that a session really gets, first choice first.
+
+    onnxruntime leaves out a provider whose libraries fail to load, and puts the CPU behind those that were asked for.
+    """
+    return tuple(opening.open(_SMALLEST, None, exact=True).get_providers())
