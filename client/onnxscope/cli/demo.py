@@ -11,6 +11,7 @@ from onnxscope.cli.connection import JsonOption
 from onnxscope.cli.console import (
     CommandError,
     note,
+    notes,
     progress_bar,
     reporting,
     results,
@@ -35,7 +36,7 @@ def demo(
     with reporting():
         if not out.resolve().parent.is_dir():
             raise CommandError(f"the folder {out.resolve().parent} does not exist; create it first")
-        with extras.needed_by("the demo"):
+        with notes().status("starting"), extras.needed_by("the demo"):
             from onnxscope.demo import report, study  # noqa: PLC0415  # only this command needs scikit-learn
         with progress_bar() as progress:
             found = study.run(progress)
