@@ -33,7 +33,7 @@ def load_request(source: Any, name: str | None, version: str | None) -> Source |
 
 def not_found(error: ModelNotFoundError, request: pb.GetModelRequest) -> ModelNotFoundError:
     """Returns the error of a name that is neither in the catalog nor a file."""
-    text = f"{error.message}; nor is there a file {request.model!r}"
+    text = f"{error.message.removesuffix('.')}; nor is there a file {request.model!r}"
     return ModelNotFoundError(text, error.metadata)
 
 

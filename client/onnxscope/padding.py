@@ -79,7 +79,12 @@ def row_axis(value: Value, piece: Piece, point: HookPoint | None) -> int | None:
 
 
 def trim(value: Value, piece: Piece, axis: int | None) -> Value:
-    """Returns a value with the piece's own rows alone, where it has rows along an axis."""
+    """Returns a value with the piece's own rows alone, where it has rows along an axis.
+
+    A classifier's list of maps, class to score, has one map a row.
+    """
+    if isinstance(value, list) and len(value) == piece.padded_count and all(isinstance(item, dict) for item in value):
+        return value[: piece.row_count]
     if axis is None or not isinstance(value, np.ndarray) or axis >= value.ndim:
         return value
     if value.shape[axis] != piece.padded_count:

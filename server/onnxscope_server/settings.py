@@ -123,6 +123,11 @@ def _names(item: Any) -> list[Any]:
     return [name.strip() for name in item.split(",") if name.strip()]
 
 
+# what `onnxscope serve --help` shows beside each flag
+for _name, _field in Settings.model_fields.items():
+    _field.description = f"{_field.description} [ONNXSCOPE_{_name.upper()}]"
+
+
 class EmbeddedSettings(Settings):
     """Settings of a server that lives in its only client's process: what the caller says, no environment."""
 

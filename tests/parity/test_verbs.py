@@ -249,3 +249,15 @@ def test_no_model_is_an_error_that_says_so(scope: Any) -> None:
     with pytest.raises(onnxscope.ModelInvalidError):
         scope.load(b"\x89PNG\r\n\x1a\n" + b"0" * 100)
     assert len(scope.models()) == before
+
+
+def test_a_fixed_batch_is_padded_and_the_padding_removed(scope: Any) -> None:
+    """Seven rows through a model of three at a time: three, three, one, in arrays and in the list of maps alike."""
+    path = Path(ort.__file__).parent / "datasets" / "logreg_iris.onnx"
+    rows = np.random.default_rng(0).random((7, 2), dtype=np.float32)
+    outputs = [acts.outputs for acts in scope.load(path).stream(rows)]
+    assert [len(each["label"]) for each in outputs] == [3, 3, 1]
+    assert [len(each["probabilities"]) for each in outputs] == [3, 3, 1]
+    padded = np.concatenate([rows[6:]] * 3)
+    want = _plain(str(path), {"float_input": padded})
+    assert outputs[2]["label"].tolist() == want["label"][:1].tolist()
