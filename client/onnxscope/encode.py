@@ -8,10 +8,9 @@ from typing import NamedTuple
 from onnxscope.errors import ValueInvalidError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import codec
-from onnxscope.v1.tensor_pb2 import ValuePart, ValueRole
+from onnxscope.v1.tensor_pb2 import ValueRole
 
-MESSAGE_BYTES = 1 << 20
-_HEADER_BYTES = 128
+MESSAGE_BYTES = codec.CHUNK_BYTES
 
 
 class SentValue(NamedTuple):
@@ -24,10 +23,14 @@ class SentValue(NamedTuple):
 
 def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Iterator[pb.CaptureRequest]:
     """Yields the messages of a capture: the spec, and as much of the values as fits beside it."""
-    groups = _groups(values)
-    yield pb.CaptureRequest(spec=spec, inputs=next(groups, []))
-    for group in groups:
-        yield pb.CaptureRequest(inputs=group)
+    request = pb.CaptureRequest(spec=spec)
+    for group in _groups(values):
+        for part in group:
+            part.write(request.inputs.add())
+        yield request
+        request = pb.CaptureRequest()
+    if request.HasField("spec"):
+        yield request
 
 
 def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> pb.StreamCaptureRequest:
@@ -37,14 +40,16 @@ def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> pb.StreamC
 
 def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[pb.StreamCaptureRequest]:
     """Yields the messages of one batch; nothing of it waits for the next batch."""
-    items = [pb.StreamItem(batch_start=pb.BatchStart(index=index))]
+    request = pb.StreamCaptureRequest()
+    request.items.add().batch_start.index = index
     for at, group in enumerate(_groups(values)):
         if at:
-            yield pb.StreamCaptureRequest(items=items)
-            items = []
-        items += [pb.StreamItem(input=part) for part in group]
-    items.append(pb.StreamItem(batch_end=pb.BatchEnd()))
-    yield pb.StreamCaptureRequest(items=items)
+            yield request
+            request = pb.StreamCaptureRequest()
+        for part in group:
+            part.write(request.items.add().input)
+    request.items.add().batch_end.SetInParent()
+    yield request
 
 
 def stream_requests(
@@ -68,30 +73,23 @@ async def astream_requests(
         index += 1
 
 
-def _groups(values: Iterable[SentValue]) -> Iterator[list[ValuePart]]:
+def _groups(values: Iterable[SentValue]) -> Iterator[list[codec.Part]]:
     """Yields parts that share a message, which stays at about 1 MiB."""
-    group: list[ValuePart] = []
+    group: list[codec.Part] = []
     size = 0
     for value in values:
         for part in _parts(value):
-            weight = _weight(part)
-            if group and size + weight > MESSAGE_BYTES:
+            if group and size + part.byte_count > MESSAGE_BYTES:
                 yield group
                 group, size = [], 0
             group.append(part)
-            size += weight
+            size += part.byte_count
     if group:
         yield group
 
 
-def _parts(value: SentValue) -> Iterator[ValuePart]:
+def _parts(value: SentValue) -> Iterator[codec.Part]:
     try:
         yield from codec.parts(value.role, value.name, value.value)
     except codec.CodecError as error:
         raise ValueInvalidError(f"{value.name!r}: {error}", {"value": value.name}) from error
-
-
-def _weight(part: ValuePart) -> int:
-    if part.WhichOneof("part") == "chunk":
-        return len(part.chunk.data) + _HEADER_BYTES
-    return len(part.start.data) + len(part.start.name) + _HEADER_BYTES

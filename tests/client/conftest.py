@@ -199,10 +199,10 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
             yield tensor_pb2.ValuePart(chunk=tensor_pb2.ValueChunk(offset=7, data=b"x"))
         value = next(iter(inputs.values())) + 1
         if asked.outputs != capture_pb.OUTPUT_MODE_NONE:  # outputs first: the client sorts by the plan
-            yield from codec.parts(ROLE_OUTPUT, "y", value)
+            yield from (part.message() for part in codec.parts(ROLE_OUTPUT, "y", value))
         for address in asked.selectors:
             if address != "forgotten":
-                yield from codec.parts(ROLE_ACTIVATION, address, value)
+                yield from (part.message() for part in codec.parts(ROLE_ACTIVATION, address, value))
 
 
 def _chunks(requests: Iterator[Any], size: int) -> bytes:

@@ -16,7 +16,7 @@ LARGE = np.arange(400_000, dtype=np.float64)
 
 def parts(value):
     """The messages of a value."""
-    return list(codec.parts(VALUE_ROLE_ACTIVATION, "h", value))
+    return [part.message() for part in codec.parts(VALUE_ROLE_ACTIVATION, "h", value)]
 
 
 def capture(*events):

@@ -21,7 +21,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Value: TypeAlias = "Array | list[Value] | dict[Any, Any] | None"
 
 CHUNK_BYTES = 1 << 20
-INLINE_BYTES = 1 << 20
+_FRAME_BYTES = 32
 MAX_CHUNK_BYTES = 2 << 20
 MAX_RANK = 64
 
@@ -110,16 +110,51 @@ def byte_count(data_type: int, shape: tuple[int, ...]) -> int:
     return -(-count * bits // 8) if bits else count * DTYPES[data_type].itemsize
 
 
-def parts(role: pb.ValueRole, name: str, value: Value) -> Iterator[pb.ValuePart]:
-    """Yields the messages of a value: a start, and chunks of 1 MiB where it is larger."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a value on its way out: written straight into the message that carries it, copied once.
+
+    Attributes:
+        header: role, name and layout, for the first piece of a value; None for the others.
+        offset: bytes of the value before this piece.
+        data: the piece.
+    """
+
+    header: pb.ValueStart | None
+    offset: int
+    data: bytes
+
+    @property
+    def byte_count(self) -> int:
+        """About how many bytes it takes on the wire."""
+        return len(self.data) + (self.header.ByteSize() if self.header is not None else 0) + _FRAME_BYTES
+
+    def write(self, into: pb.ValuePart) -> None:
+        """Fills an empty message."""
+        if self.header is not None:
+            into.start.CopyFrom(self.header)
+            into.start.data = self.data
+        else:
+            into.chunk.offset = self.offset
+            into.chunk.data = self.data
+
+    def message(self) -> pb.ValuePart:
+        """Returns a message of its own."""
+        part = pb.ValuePart()
+        self.write(part)
+        return part
+
+
+def parts(role: pb.ValueRole, name: str, value: Value) -> Iterator[Part]:
+    """Yields the pieces of a value: a start, and chunks of 1 MiB where it is larger."""
     buffers: list[memoryview] = []
-    layout = _layout(value, buffers)
+    header = pb.ValueStart(role=role, name=name, layout=_layout(value, buffers))
     pending = _pieces(buffers)
     first = next(pending, b"")
-    yield pb.ValuePart(start=pb.ValueStart(role=role, name=name, layout=layout, data=first))
+    yield Part(header, 0, first)
     offset = len(first)
     for piece in pending:
-        yield pb.ValuePart(chunk=pb.ValueChunk(offset=offset, data=piece))
+        yield Part(None, offset, piece)
         offset += len(piece)
 
 

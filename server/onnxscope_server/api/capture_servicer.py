@@ -17,7 +17,7 @@ from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.stream import Batch, Stream
-from onnxscope_server.wire.packing import packed
+from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
 R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
 
@@ -56,9 +56,8 @@ class CaptureServicer(CaptureServiceServicer):
                 inbox.feed(part)
         inputs, masks = inbox.batch()
         plan, result = await self._run(prepared, inputs, masks)
-        events = [pb.CaptureEvent(plan=plan)]
-        for group in packed(_capture_events(events, result)):
-            yield pb.CaptureResponse(events=group)
+        for response in packed(pb.CaptureResponse, _capture_entries(plan, result)):
+            yield response
 
     async def StreamCapture(
         self, requests: AsyncIterator[pb.StreamCaptureRequest], context: Any
@@ -69,9 +68,8 @@ class CaptureServicer(CaptureServiceServicer):
         count = 0
         async with aclosing(self.stream(spec, dict(first.carry), batches)) as results:
             async for plan, result in results:
-                opening = [pb.StreamEvent(plan=plan)] if count == 0 else []
-                for group in packed(_stream_events(opening, count, result)):
-                    yield pb.StreamCaptureResponse(events=group)
+                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, result)):
+                    yield response
                 count += 1
         completed = pb.StreamCompleted(batch_count=count)
         yield pb.StreamCaptureResponse(events=[pb.StreamEvent(completed=completed)])
@@ -183,24 +181,26 @@ async def _items(
             yield item
 
 
-def _value_parts(result: Result) -> Iterator[tensor_pb.ValuePart]:
-    for address, value in result.activations.items():
-        yield from codec.parts(tensor_pb.VALUE_ROLE_ACTIVATION, address, value)
-    for name, value in result.outputs.items():
-        yield from codec.parts(tensor_pb.VALUE_ROLE_OUTPUT, name, value)
+def _capture_entries(plan: pb.CapturePlan, result: Result) -> Iterator[Entry]:
+    yield entry_of(pb.CaptureEvent(plan=plan))
+    yield from _value_entries(result)
+    yield entry_of(pb.CaptureEvent(completed=completed_to_pb(result.timings, result.fidelity)))
 
 
-def _capture_events(opening: list[pb.CaptureEvent], result: Result) -> Iterator[pb.CaptureEvent]:
-    yield from opening
-    for part in _value_parts(result):
-        yield pb.CaptureEvent(value=part)
-    yield pb.CaptureEvent(completed=completed_to_pb(result.timings, result.fidelity))
-
-
-def _stream_events(opening: list[pb.StreamEvent], index: int, result: Result) -> Iterator[pb.StreamEvent]:
-    yield from opening
-    yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
-    for part in _value_parts(result):
-        yield pb.StreamEvent(value=part)
+def _stream_entries(plan: pb.CapturePlan, index: int, result: Result) -> Iterator[Entry]:
+    if index == 0:
+        yield entry_of(pb.StreamEvent(plan=plan))
+    yield entry_of(pb.StreamEvent(batch_start=pb.BatchStart(index=index)))
+    yield from _value_entries(result)
     completed = completed_to_pb(result.timings, result.fidelity)
-    yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))
+    yield entry_of(pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed)))
+
+
+def _value_entries(result: Result) -> Iterator[Entry]:
+    for role, values in (
+        (tensor_pb.VALUE_ROLE_ACTIVATION, result.activations),
+        (tensor_pb.VALUE_ROLE_OUTPUT, result.outputs),
+    ):
+        for name, value in values.items():
+            for part in codec.parts(role, name, value):
+                yield entry_of_part(part)

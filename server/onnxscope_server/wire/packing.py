@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
 
 from onnxscope.v1 import codec
 
 MESSAGE_BYTES = codec.CHUNK_BYTES
+R = TypeVar("R")
 
 
-class Sized(Protocol):
-    """A protobuf message, as far as packing looks at it."""
+class Entry(NamedTuple):
+    """An event that is not a message yet: it is written straight into the one that carries it.
 
-    def ByteSize(self) -> int:  # noqa: N802  # protobuf's own name
-        """Returns the bytes on the wire."""
-
-
-E = TypeVar("E", bound=Sized)
-
-
-def packed(events: Iterable[E]) -> Iterator[list[E]]:
-    """Yields the events in groups that fit a message together.
-
-    A group stays under twice `MESSAGE_BYTES` as long as no single event is larger than a chunk.
+    Attributes:
+        byte_count: about how many bytes it takes.
+        write: fills an empty event.
     """
-    group: list[E] = []
+
+    byte_count: int
+    write: Callable[[Any], None]
+
+
+def entry_of(event: Message) -> Entry:
+    """Returns an entry of a small event that is a message already."""
+    return Entry(event.ByteSize(), lambda into: into.CopyFrom(event))
+
+
+def entry_of_part(part: codec.Part) -> Entry:
+    """Returns an entry of a piece of a value, for events with a field `value`."""
+    return Entry(part.byte_count, lambda into: part.write(into.value))
+
+
+def packed(response: Callable[[], R], entries: Iterable[Entry]) -> Iterator[R]:
+    """Yields responses whose `events` are the entries, in order.
+
+    A response stays under twice `MESSAGE_BYTES` as long as no single entry is larger than a chunk.
+
+    Args:
+        response: makes an empty one, with a repeated field `events`.
+        entries: what to send.
+    """
+    current: Any = response()
     size = 0
-    for event in events:
-        if group and size + event.ByteSize() > MESSAGE_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(event)
-        size += event.ByteSize()
-    if group:
-        yield group
+    for entry in entries:
+        if size and size + entry.byte_count > MESSAGE_BYTES:
+            yield current
+            current, size = response(), 0
+        entry.write(current.events.add())
+        size += entry.byte_count
+    if size:
+        yield current
