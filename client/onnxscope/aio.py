@@ -100,7 +100,7 @@ class AsyncScope(PromisedScope):
         if isinstance(asked, Source):
             caller = self._caller
             seconds = caller.seconds(timeout)
-            found = await caller.link.upload(asked, name or "", version or "", timeout=seconds)
+            found = await caller.link.upload(asked, name or asked.default_name, version or "", timeout=seconds)
             return AsyncModel(caller, found)
         try:
             response = await self._caller.call("ModelService/GetModel", asked, timeout)

@@ -83,7 +83,8 @@ class Scope(PromisedScope):
 
         Args:
             source: a path, bytes, an `onnx.ModelProto`, or the name or digest of a model in the catalog.
-            name: to keep it under; None lets the server choose.
+            name: to keep it under; None takes that of the file, NAME.onnx or NAME/model.onnx, and for bytes the first
+                digits of the digest.
             version: of the name; None for a new one, or for the newest in the catalog.
             timeout: seconds; None for the scope's.
 
@@ -96,7 +97,7 @@ class Scope(PromisedScope):
         if isinstance(asked, Source):
             caller = self._caller
             seconds = caller.seconds(timeout)
-            found = caller.link.upload(asked, name or "", version or "", timeout=seconds)
+            found = caller.link.upload(asked, name or asked.default_name, version or "", timeout=seconds)
             return Model(caller, found)
         try:
             response = self._caller.call("ModelService/GetModel", asked, timeout)

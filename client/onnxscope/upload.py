@@ -10,6 +10,7 @@ import hashlib
 import io
 import mmap
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,6 +28,7 @@ from onnxscope.v1 import model_service_pb2 as pb
 
 CHUNK_BYTES = 1 << 20
 _PROTO_LIMIT_BYTES = 2 << 30
+_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,19 @@ class Source:
 
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def default_name(self) -> str:
+        """Name where the caller gives none: as in a server's models folder, NAME.onnx or NAME/model.onnx.
+
+        Empty, so that the server chooses, for bytes and for what a catalog would refuse as a name.
+        """
+        if self.path is None:
+            return ""
+        path = self.path.absolute()
+        name = path.parent.name if path.name == "model.onnx" else path.stem
+        fits = name == name.strip() and name.isprintable() and len(name) <= _NAME_LENGTH
+        return name if fits and not re.fullmatch("[0-9a-f]{64}", name) else ""
 
     def open(self) -> io.BufferedReader | io.BytesIO:
         """Opens the model file for reading."""

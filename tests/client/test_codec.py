@@ -178,6 +178,14 @@ def test_hostile_layouts_are_codec_errors(layout, data):
         codec.Assembler(limit=1 << 20).feed(pb.ValuePart(start=start))
 
 
+@pytest.mark.parametrize("data_type", [pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_STRING, pb.DATA_TYPE_INT4])
+def test_an_empty_array_with_endless_axes_is_refused(data_type):
+    """No bytes, and a shape that numpy cannot hold."""
+    layout = pb.ValueLayout(array=pb.ArrayLayout(data_type=data_type, shape=[0, 2**62, 2**62]))
+    with pytest.raises(codec.CodecError, match="impossible"):
+        codec.Assembler().feed(pb.ValuePart(start=pb.ValueStart(role=ROLE, name="x", layout=layout)))
+
+
 def test_a_limit_is_kept_before_memory_is_taken():
     """An announced terabyte is refused by its announcement."""
     layout = pb.ValueLayout(array=pb.ArrayLayout(data_type=pb.DATA_TYPE_UINT8, shape=[1 << 40], byte_count=1 << 40))

@@ -203,3 +203,20 @@ def test_an_upload_ends_with_its_model():
     done = pb.UploadModelResponse(completed=pb.UploadCompleted(model=pb.Model(name="mine")))
     assert list(upload.answer(done)) == []
     assert upload.finish().name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("models/digits.onnx", "digits"),
+        ("models/digits/model.onnx", "digits"),
+        ("v1.2.onnx", "v1.2"),
+        (f"{'a' * 64}.onnx", ""),
+        (f"{'x' * 201}.onnx", ""),
+        (" .onnx", ""),
+    ],
+)
+def test_a_files_name_is_the_models_name(path, name):
+    """As in a server's models folder; what a catalog refuses as a name is left to the server."""
+    assert Source(path=Path(path)).default_name == name
+    assert Source(data=b"").default_name == ""

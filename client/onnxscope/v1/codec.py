@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -311,7 +312,9 @@ class _Buffer:
         self.shape = tuple(layout.shape)
         if self.data_type not in DTYPES:
             raise CodecError(f"{name!r} has the unknown data type {self.data_type}")
-        if len(self.shape) > MAX_RANK or any(size < 0 for size in self.shape):
+        # numpy counts the other axes of an empty array too
+        extent = math.prod(size or 1 for size in self.shape) * DTYPES[self.data_type].itemsize
+        if len(self.shape) > MAX_RANK or any(size < 0 for size in self.shape) or extent > sys.maxsize:
             raise CodecError(f"{name!r} has the impossible shape {list(self.shape)}")
         least = byte_count(self.data_type, self.shape)
         self.is_text = self.data_type == pb.DATA_TYPE_STRING

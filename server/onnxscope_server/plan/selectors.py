@@ -24,6 +24,7 @@ from onnxscope_server.errors import HookPointNotFoundError, NotImplementedYetErr
 from onnxscope_server.plan.element_types import BY_NAME
 
 _MAX_LENGTH = 2000
+_PROPERTIES = ("depth:", "kind:", "type:")
 _CLOSEST = 3
 _COMPUTED = (Kind.ACTIVATION, Kind.OUTPUT)
 _DEPTH = re.compile(r"(?P<low>[0-9]*\.?[0-9]*)\.\.(?P<high>[0-9]*\.?[0-9]*)")
@@ -177,10 +178,10 @@ def _nothing(
         known = sorted({f"op:{point.op_type}" for point in hook_points if point.op_type})
     else:
         known = [point.address for point in hook_points]
-    closest = difflib.get_close_matches(selector, known, n=_CLOSEST, cutoff=0.4)
-    if not closest:
+    closest = []
+    if not selector.startswith(_PROPERTIES):
         lowered = {item.lower(): item for item in known}
-        similar = difflib.get_close_matches(selector.lower(), lowered, n=_CLOSEST, cutoff=0.4)
+        similar = difflib.get_close_matches(selector.lower(), lowered, n=_CLOSEST, cutoff=0.0)
         closest = [lowered[item] for item in similar]
     text = f"Closest: {', '.join(closest)}." if closest else "model.hook_points() lists what there is."
     return HookPointNotFoundError(
