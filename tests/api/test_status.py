@@ -76,6 +76,16 @@ def test_a_server_with_a_token_wants_it(running_server: Callable[..., AbstractCo
         stub.ListModels(ListModelsRequest(), metadata=(("authorization", "Bearer s3cret"),))
 
 
+@pytest.mark.parametrize("method", ["ModelService/GetModel", "ModelService/UploadModel", "CaptureService/Capture"])
+def test_bytes_that_are_no_message_are_told_so(server: str, method: str) -> None:
+    """Garbage gets INVALID_ARGUMENT on single and on streamed requests."""
+    with grpc.insecure_channel(server) as channel:
+        call = channel.stream_stream(f"/onnxscope.v1.{method}")
+        with pytest.raises(grpc.RpcError, match="no message of this method") as refused:
+            list(call(iter([b"\xff\xff\xff"])))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_errors_come_with_their_code_over_the_wire(server: str) -> None:
     """A missing model is NOT_FOUND, an unbuilt service UNIMPLEMENTED."""
     with grpc.insecure_channel(server) as channel:

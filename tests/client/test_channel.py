@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 
 import grpc
@@ -50,7 +51,15 @@ def test_a_plain_server_does_not_pass_for_one_with_tls(fake):
         scope.models()
 
 
-def test_an_interrupt_ends_the_call(fake):
+@pytest.fixture
+def interruptible():
+    """Lets SIGINT through, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_call(fake, interruptible):
     """Ctrl-C in a notebook stops the server's work too."""
     with onnxscope.connect(fake.target) as scope:
         model = scope.load("echo")

@@ -33,19 +33,22 @@ def session(double: Segment) -> Any:
     return Session(double, Opening(intra_op_threads=1), exact=False)
 
 
-def _threads() -> int:
-    return sum(thread.name.startswith("onnxscope-") for thread in threading.enumerate())
+@pytest.fixture
+def threads() -> Callable[[], int]:
+    """Counts the threads that began since the test did: a server of other tests may have its own."""
+    before = set(threading.enumerate())
+    return lambda: sum(item.name.startswith("onnxscope-") for item in set(threading.enumerate()) - before)
 
 
-async def test_32_callers_on_2_threads(session: Session) -> None:
+async def test_32_callers_on_2_threads(session: Session, threads: Callable[[], int]) -> None:
     """Each gets the result of its own inputs, and no more than two threads work."""
     runner = Runner(2, 64)
     feeds = [{"x": np.full(1000, index, np.float32)} for index in range(32)]
     results: Any = await asyncio.gather(*(runner.run(session, feed, ["y"]) for feed in feeds))
     assert [np.unique(result["y"]).tolist() for result in results] == [[2.0 * i] for i in range(32)]
-    assert _threads() <= 2
+    assert threads() <= 2
     await runner.close()
-    assert _threads() == 0
+    assert threads() == 0
 
 
 async def test_a_cancelled_run_ends(endless: Session) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from onnxscope.v1 import codec
@@ -68,6 +69,8 @@ def domain_error(error: Exception) -> OnnxscopeServerError:
         )
     if isinstance(error, codec.CodecError):
         return ValueInvalidError(str(error))
+    if isinstance(error, DecodeError):
+        return ValueInvalidError(f"the bytes of the request are no message of this method: {error}", value="request")
     request_id = uuid.uuid4().hex
     _log.error("request %s failed", request_id, exc_info=error)
     return OnnxscopeServerError(
@@ -146,14 +149,18 @@ class Gate(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: Any) -> Any:
             async with guarded(context):
-                return await (handler.unary_unary or handler.stream_unary)(request, context)
+                return await (handler.unary_unary or handler.stream_unary)(parsed(request), context)
 
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             async with guarded(context):
                 method = handler.unary_stream or handler.stream_stream
-                async with aclosing(method(request, context)) as responses:
+                async with aclosing(method(parsed(request), context)) as responses:
                     async for response in responses:
                         yield response
+
+        # gRPC would answer a single request that is no message with UNKNOWN, before anybody could say why
+        def parsed(request: Any) -> Any:
+            return request if handler.request_streaming else handler.request_deserializer(request)
 
         arity = ("stream" if handler.request_streaming else "unary") + (
             "_stream" if handler.response_streaming else "_unary"
@@ -161,6 +168,6 @@ class Gate(grpc.aio.ServerInterceptor):
         make = getattr(grpc, f"{arity}_rpc_method_handler")
         return make(
             streaming if handler.response_streaming else unary,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=handler.request_deserializer if handler.request_streaming else None,
             response_serializer=handler.response_serializer,
         )
