@@ -132,3 +132,11 @@ def test_globs_of_many_stars_end():
     with pytest.raises(HookPointNotFoundError):
         chosen("*a" * 40 + "b", points=(point("a" * 400),))
     assert time.perf_counter() - start < 1
+
+
+def test_an_expression_that_never_ends_is_ended():
+    """Nested repetitions cost the caller an error, and nobody else anything."""
+    address = "a" * 60 + "b"
+    points = [HookPoint(address, "Relu", None, 0.5, Kind.ACTIVATION)]
+    with pytest.raises(SelectorInvalidError, match="nest no repetitions"):
+        select(points, ["re:(a|aa)+c"])

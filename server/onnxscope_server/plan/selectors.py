@@ -2,7 +2,7 @@
 
     relu_1               an exact address; it wins over every other reading, whatever characters are in it
     block*/Conv_?        a glob: `*` is any text, `?` one character, both cross `/` and `::`; nothing else is special
-    re:block[12]/.*      a regular expression (Python's) that the whole address matches
+    re:block[12]/.*      a regular expression (as in the module `regex`) that the whole address matches
     op:Relu              outputs of nodes of a type; `op:com.microsoft:Gelu` outside of ONNX's own domain
     depth:0.2..0.5       share of the longest path from an input, both ends included; one of them may be left out
     type:float32         values of such elements
@@ -16,14 +16,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
+
+import regex
 
 from onnxscope_server.domain import HookPoint, Kind, TensorType
 from onnxscope_server.errors import HookPointNotFoundError, NotImplementedYetError, SelectorInvalidError
 from onnxscope_server.plan.element_types import BY_NAME
 
 _MAX_LENGTH = 2000
+_EXPRESSION_SECONDS = 2.0
 _PROPERTIES = ("depth:", "kind:", "type:")
 _CLOSEST = 3
 _COMPUTED = (Kind.ACTIVATION, Kind.OUTPUT)
@@ -114,10 +118,21 @@ def _glob(selector: str) -> re.Pattern[str]:
 
 def _expression(selector: str, rest: str) -> Test:
     try:
-        pattern = re.compile(rest)
-    except (re.error, OverflowError, RecursionError) as error:
+        pattern = regex.compile(rest)
+    except (regex.error, OverflowError, RecursionError) as error:
         raise _invalid(selector, f"the regular expression cannot be read: {error}") from error
-    return lambda point: pattern.fullmatch(point.address) is not None
+    end = time.monotonic() + _EXPRESSION_SECONDS
+
+    def test(point: HookPoint) -> bool:
+        left = max(_EXPRESSION_SECONDS / 1000, end - time.monotonic())
+        try:
+            # concurrent gives up the interpreter's lock: other callers go on
+            return pattern.fullmatch(point.address, timeout=left, concurrent=True) is not None
+        except TimeoutError as error:
+            why = f"the regular expression takes more than {_EXPRESSION_SECONDS} s: nest no repetitions"
+            raise _invalid(selector, why) from error
+
+    return test
 
 
 def _op(_selector: str, rest: str) -> Test:
