@@ -160,3 +160,19 @@ def test_mutated_models_raise_domain_errors_only(mlp):
         with contextlib.suppress(ModelInvalidError):
             assert CatalogModel.from_bytes(bytes(data)).hook_points is not None
             graph.write(graph.read(bytes(data)))
+
+
+def test_an_output_without_a_type_leaves_the_input_its_own():
+    """An input and a weight that are outputs too, with no type said there: the model still loads, and gives both."""
+    made = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "passed on",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [onnx.ValueInfoProto(name=name) for name in ("y", "x", "w")],
+        [numpy_helper.from_array(np.ones(2, np.float32), "w")],
+    )
+    model = helper.make_model(made, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    written = graph.write(graph.read(model.SerializeToString()))
+    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    x = np.array([-1.0, 2.0], np.float32)
+    assert [value.tolist() for value in session.run(None, {"x": x})] == [[0.0, 2.0], [-1.0, 2.0], [1.0, 1.0]]

@@ -150,6 +150,7 @@ def _disguise(proto: onnx.ModelProto) -> None:
             )
             stand_in.external_data.add(key="location", value=_SPARSE + _pack(sparse.SerializeToString()))
         del graph.sparse_initializer[:]
+        _type_passed_on(graph)
         for info in (*graph.input, *graph.output, *graph.value_info):
             if not _fits(info.type):
                 info.metadata_props.add(key=_TYPE, value=_pack(info.type.SerializeToString()))
@@ -158,6 +159,17 @@ def _disguise(proto: onnx.ModelProto) -> None:
         _disguise_attributes(node.attribute)
     for function in proto.functions:
         _disguise_attributes(function.attribute_proto)
+
+
+def _type_passed_on(graph: onnx.GraphProto) -> None:
+    """Types outputs that are inputs or initializers: onnx-ir has one value for both, and the last type said wins."""
+    types = {info.name: info.type for info in graph.input if info.HasField("type")}
+    for tensor in graph.initializer:
+        if tensor.name not in types:
+            types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+    for info in graph.output:
+        if not info.HasField("type") and info.name in types:
+            info.type.CopyFrom(types[info.name])
 
 
 def _disguise_attributes(attributes: Iterable[onnx.AttributeProto]) -> None:
