@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
-
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import DataType, Kind, TensorType
 
@@ -115,15 +113,3 @@ def test_operators_of_other_domains_carry_the_domain(parsed):
 def test_types_are_inferred(mlp):
     """Values without a declared type get the inferred one, symbols kept."""
     assert points(mlp)["h"].type == TensorType(DataType.FLOAT32, ("batch", 3))
-
-
-def test_empty_output_slots_are_not_listed(parsed):
-    """An output that a node leaves unused has no address yet."""
-    text = """
-        <ir_version: 8, opset_import: ["" : 17]>
-        g (float[s, b, 4] x) => (float[d, b, 3] h) <float[1, 12, 4] w, float[1, 12, 3] r> {
-            unused, h = LSTM <hidden_size = 3> (x, w, r)
-        }"""
-    model = onnx.ModelProto.FromString(parsed(text))
-    model.graph.node[0].output[0] = ""
-    assert set(points(model.SerializeToString())) == {"x", "h"}

@@ -13,7 +13,8 @@ from types import MappingProxyType
 import onnx
 import onnx_ir as ir
 
-from onnxscope_server.catalog import functions, graph, hook_points, inference, text
+from onnxscope_server.catalog import functions, graph, hook_points, inference, slots, text
+from onnxscope_server.catalog.slots import Slot
 from onnxscope_server.catalog.value_types import value_type
 from onnxscope_server.domain import HookPoint, ValueSpec, ValueType
 
@@ -99,16 +100,23 @@ class CatalogModel:
 
     @property
     def hook_points(self) -> tuple[HookPoint, ...]:
-        """Every value of the main graph, in the order of computation; listed once."""
+        """Every value and unused output slot of the main graph, in the order of computation; listed once."""
         with self._lock:
             return self._hook_points
 
     @functools.cached_property
     def _hook_points(self) -> tuple[HookPoint, ...]:
-        return hook_points.listed(graph.read(self.graph_bytes), self.typed({}), overridable=self._overridable)
+        types = self.typed({})
+        points = hook_points.listed(graph.read(self.graph_bytes), types, overridable=self._overridable)
+        return slots.inserted(points, self.slots, types)
+
+    @functools.cached_property
+    def slots(self) -> Mapping[str, Slot]:
+        """The main graph's unused output slots, by address."""
+        return MappingProxyType(slots.listed(graph.parse(self.graph_bytes)))
 
     def typed(self, input_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, ValueType]:
-        """Infers the types of the main graph's values, without running it and without opening the weights.
+        """Infers the types of the main graph's values and unused slots, without running it or opening the weights.
 
         Args:
             input_shapes: number of elements along every axis, by input; inputs that are not named stay as declared.
@@ -120,7 +128,9 @@ class CatalogModel:
         with self._typed_lock:
             found = self._typed.get(key)
         if found is None:
-            found = MappingProxyType(inference.types(graph.parse(self.graph_bytes), input_shapes))
+            proto = graph.parse(self.graph_bytes)
+            slots.fill(proto, self.slots)
+            found = MappingProxyType(inference.types(proto, input_shapes))
         with self._typed_lock:
             self._typed[key] = found
             self._typed.move_to_end(key)

@@ -25,6 +25,7 @@ from onnxscope_server.domain import (
     Value,
 )
 from onnxscope_server.errors import ReductionInvalidError
+from onnxscope_server.pipeline import unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
@@ -87,8 +88,13 @@ class Captures:
         plain = watched = None
         fidelity = Fidelity()
         if plan.captures:
-            watched = await self._watched(model, plan)
-            if plan.outputs is OutputMode.UNMODIFIED and not plan.exact:
+            slots = unused_slots.filled(model, plan)
+            with unused_slots.blamed(slots):
+                watched = await self._watched(model, plan)
+            if plan.outputs is OutputMode.UNMODIFIED and plan.exact:
+                fidelity = unused_slots.verdict(model, slots)
+                plain = await self._plain(model, exact=True) if slots else None
+            elif plan.outputs is OutputMode.UNMODIFIED:
                 plain = await self._plain(model, exact=False)
                 fidelity = await self._verdicts.of(plain, watched)
                 if not fidelity.fusion_blocked:
@@ -124,10 +130,13 @@ class Captures:
             segment = prepared.watched.segment
             feeds = _feeds(segment, inputs, masks)
             fetches = list(dict.fromkeys([*segment.captures.values(), *segment.outputs]))
-            values = await self._runner.run(prepared.watched, feeds, fetches)
+            slots = unused_slots.filled(prepared.model, prepared.plan)
+            with unused_slots.blamed(slots):
+                values = await self._runner.run(prepared.watched, feeds, fetches)
             activations = {
                 capture.address: values[segment.captures[capture.address]] for capture in prepared.plan.captures
             }
+            unused_slots.check_made(slots, activations)
             outputs = {name: values[name] for name in segment.outputs}
         if prepared.plain is not None:
             feeds = _feeds(prepared.plain.segment, inputs, {})

@@ -6,10 +6,11 @@
     op:Relu              outputs of nodes of a type; `op:com.microsoft:Gelu` outside of ONNX's own domain
     depth:0.2..0.5       share of the longest path from an input, both ends included; one of them may be left out
     type:float32         values of such elements
-    kind:constant        input, activation, output, constant, weight
+    kind:constant        input, activation, output, constant, weight, unused
     !relu_1              takes away from what stands so far; a list that begins with it begins from `*`
 
-Patterns name what a node computes from an input; constants, weights and inputs need `kind:` or an exact address.
+Patterns name what a node computes from an input; constants, weights, inputs and unused output slots need `kind:` or an
+exact address.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def matching(hook_points: Sequence[HookPoint], selector: str, *, every_kind: boo
     Args:
         hook_points: to choose from.
         selector: an exact address or a pattern.
-        every_kind: let patterns match inputs, constants and weights too.
+        every_kind: let patterns match inputs, constants, weights and unused slots too.
 
     Raises:
         SelectorInvalidError: it cannot be read.
@@ -162,8 +163,6 @@ def _kind(selector: str, rest: str) -> Test:
     if rest not in set(Kind):
         raise _invalid(selector, f"there is no kind {rest!r}; the kinds are {', '.join(Kind)}")
     wanted = Kind(rest)
-    if wanted is Kind.UNUSED:
-        raise NotImplementedYetError("Unused output slots are no hook points yet.", feature="kind:unused")
     return lambda point: point.kind is wanted
 
 

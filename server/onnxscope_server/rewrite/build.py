@@ -8,6 +8,7 @@ from onnxscope_server.catalog import graph
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import OutputMode, Plan, Segment
 from onnxscope_server.rewrite.expose import Expose
+from onnxscope_server.rewrite.fill_slots import FillSlots
 from onnxscope_server.rewrite.outputs import DropOutputs
 from onnxscope_server.rewrite.prune import Prune
 from onnxscope_server.rewrite.reduce import Reduce
@@ -39,7 +40,10 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
             if capture.reduction is not None
         }
     )
+    slots = [model.slots[capture.address] for capture in plan.captures if capture.address in model.slots]
     passes: list[ir.passes.InPlacePass] = [expose, reduce, Prune()]
+    if slots:
+        passes.insert(0, FillSlots(slots, model.slots, model.typed({})))
     if plan.outputs is OutputMode.NONE:
         passes.insert(0, DropOutputs())
     for one in passes:

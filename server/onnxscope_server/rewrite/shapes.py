@@ -12,6 +12,7 @@ from onnxscope_server.domain import Kind, Segment, TensorType
 from onnxscope_server.rewrite.build import inputs_read
 from onnxscope_server.rewrite.element_types import opset_needed
 from onnxscope_server.rewrite.expose import values_by_name
+from onnxscope_server.rewrite.fill_slots import FillSlots
 from onnxscope_server.rewrite.fragment import Fragment
 from onnxscope_server.rewrite.free_axes import FreeAxes
 from onnxscope_server.rewrite.names import FreshNames
@@ -19,7 +20,7 @@ from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.outputs import DropOutputs
 from onnxscope_server.rewrite.prune import Prune
 
-_KINDS = frozenset({Kind.INPUT, Kind.ACTIVATION, Kind.OUTPUT})
+_KINDS = frozenset({Kind.INPUT, Kind.ACTIVATION, Kind.OUTPUT, Kind.UNUSED})
 
 
 class ProbeShapes(ir.passes.InPlacePass):
@@ -53,8 +54,8 @@ class ProbeShapes(ir.passes.InPlacePass):
 def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> Segment:
     """Rewrites a model's graph so that it gives the shapes of its values, and nothing else.
 
-    Inputs, activations and outputs of the main graph that are known to be arrays are asked; others have no shape, or
-    none that could be asked for without knowing their type.
+    Inputs, activations, outputs and unused slots of the main graph that are known to be arrays are asked; others have
+    no shape, or none that could be asked for without knowing their type.
 
     Args:
         model: the model; it is not changed.
@@ -64,6 +65,8 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> 
         A segment whose captures are int64 [rank], by address.
     """
     rewritten = model.graph()
+    slots = [model.slots[point.address] for point in model.hook_points if point.kind is Kind.UNUSED and point.type]
+    FillSlots(slots, model.slots, {})(rewritten)
     opset, values = opset_of(rewritten), values_by_name(rewritten.graph)
     addresses = [
         point.address

@@ -1,0 +1,58 @@
+"""What filling unused output slots means for a run: which plans do it, and errors that name the slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import Fidelity, Plan, Value
+from onnxscope_server.errors import ModelInvalidError, RunFailedError
+
+_SHOWN = 5
+
+
+def filled(model: CatalogModel, plan: Plan) -> tuple[str, ...]:
+    """Returns the addresses of the unused output slots that a plan reads."""
+    return tuple(capture.address for capture in plan.captures if capture.address in model.slots)
+
+
+def verdict(model: CatalogModel, addresses: tuple[str, ...]) -> Fidelity:
+    """Returns what is known of fidelity where graphs are not compared: kernels may compute other bits."""
+    operators = {point.address: point.op_type for point in model.hook_points}
+    return Fidelity(bool(addresses), tuple(sorted({operators[address] for address in addresses})))
+
+
+@contextmanager
+def blamed(addresses: tuple[str, ...]) -> Iterator[None]:
+    """Names the slots in the error of a load or run that goes without them.
+
+    Raises:
+        ModelInvalidError: as it came, and which slots were filled.
+        RunFailedError: as it came, and which slots were filled.
+    """
+    try:
+        yield
+    except (ModelInvalidError, RunFailedError) as error:
+        if not addresses:
+            raise
+        raise type(error)(f"{_told(addresses)} {error.message}", **error.metadata) from error
+
+
+def check_made(addresses: tuple[str, ...], activations: Mapping[str, Value]) -> None:
+    """Checks that every slot came with a value.
+
+    Raises:
+        RunFailedError: a kernel left one empty.
+    """
+    empty = tuple(address for address in addresses if activations[address] is None)
+    if empty:
+        raise RunFailedError(
+            f"{_told(empty)} onnxruntime's kernel does not make it. Leave it out",
+            detail=", ".join(empty),
+        )
+
+
+def _told(addresses: tuple[str, ...]) -> str:
+    more = ", ..." if len(addresses) > _SHOWN else ""
+    return f"With the unused output {', '.join(map(repr, addresses[:_SHOWN]))}{more} asked for:"
