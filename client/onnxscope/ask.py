@@ -76,7 +76,6 @@ class Ask:
         for feature, value in (
             ("interventions", interventions),
             ("probes", probes),
-            ("expand", expand),
             ("dequantize", dequantize),
         ):
             if value:
@@ -85,7 +84,7 @@ class Ask:
             raise ValueInvalidError(f"outputs is True, 'instrumented' or False, not {outputs!r}")
         chosen = selectors.normalise(at)
         rules = tuple(reduce.rules(reduction, chosen))
-        spec = pb.CaptureSpec(model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact)
+        spec = pb.CaptureSpec(model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact, expand=expand)
         masks: dict[str, Array] = {}
         for selector, meant in rules:
             name = next((name for name, mask in masks.items() if mask is meant.mask), "")

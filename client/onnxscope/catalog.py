@@ -7,7 +7,6 @@ from typing import Any
 from onnxscope import selectors
 from onnxscope.decode import hook_point
 from onnxscope.errors import ModelNotFoundError, ValueInvalidError
-from onnxscope.interventions import refuse
 from onnxscope.results import HookPoint
 from onnxscope.upload import Source, classify
 from onnxscope.v1 import model_service_pb2 as pb
@@ -41,12 +40,10 @@ def hook_points_request(model: pb.Model, selector: Any, *, expand: bool, batch_a
     """Returns the request of the first page of hook points.
 
     Raises:
-        NotImplementedYet: `expand` is set.
         SelectorInvalidError: the selector is no string and no list of them.
     """
-    if expand:
-        refuse("expand")
-    return pb.ListHookPointsRequest(model=model.digest, selectors=selectors.normalise(selector), batch_axes=batch_axes)
+    chosen = selectors.normalise(selector)
+    return pb.ListHookPointsRequest(model=model.digest, selectors=chosen, expand=expand, batch_axes=batch_axes)
 
 
 def hook_points(response: pb.ListHookPointsResponse) -> list[HookPoint]:

@@ -190,6 +190,7 @@ class CaptureSpec:
     reductions: tuple[tuple[str, Reduction], ...] = ()
     outputs: OutputMode = OutputMode.UNMODIFIED
     exact: bool = False
+    expand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +211,14 @@ class Plan:
         captures: in the order in which the caller gets them.
         outputs: where the model's outputs come from.
         exact: without optimisation.
+        expand: whether parts of operators are among the captures.
     """
 
     digest: str
     captures: tuple[Capture, ...]
     outputs: OutputMode
     exact: bool
+    expand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         ReductionInvalidError: a reduction is of no known kind.
         ValueInvalidError: an enum has a value that this version doesn't know.
     """
-    for feature in ("expand", "dequantize", "probes"):
+    for feature in ("dequantize", "probes"):
         if getattr(spec, feature):
             raise NotImplementedYetError(f"{feature} is not built yet; leave it out of the request", feature=feature)
     return CaptureSpec(
@@ -136,6 +136,7 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         reductions=tuple((rule.selector, _reduction_from_pb(rule.reduction)) for rule in spec.reductions),
         outputs=_known(_OUTPUT_MODES, spec.outputs, "outputs"),
         exact=spec.exact,
+        expand=spec.expand,
     )
 
 

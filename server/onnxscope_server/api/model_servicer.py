@@ -14,7 +14,7 @@ from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.upload import Upload
 from onnxscope_server.domain import ModelEntry
-from onnxscope_server.errors import NotImplementedYetError, UploadInvalidError, ValueInvalidError
+from onnxscope_server.errors import UploadInvalidError, ValueInvalidError
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.plan.selectors import select
 from onnxscope_server.run.runner import Runner
@@ -74,10 +74,8 @@ class ModelServicer(ModelServiceServicer):
 
     async def ListHookPoints(self, request: pb.ListHookPointsRequest, context: Any) -> pb.ListHookPointsResponse:
         """Lists the places of a model that can be read."""
-        if request.expand:
-            raise NotImplementedYetError("expand is not built yet; leave it out of the request", feature="expand")
         _, model = await self._resolve(request.model, request.version)
-        points = await self._runner.call(lambda: model.hook_points)
+        points = await self._runner.call(lambda: model.points(expand=request.expand))
         selectors = list(request.selectors) or ["*"]
         points = await self._runner.call(select, points, selectors, model.node_names)
         page, token = _page(points, request.page_size, request.page_token)

@@ -9,17 +9,20 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 import onnx
 import onnx_ir as ir
 
-from onnxscope_server.catalog import functions, graph, hook_points, inference, slots, text
+from onnxscope_server.catalog import functions, graph, hook_points, inference, parts, slots, text
+from onnxscope_server.catalog.parts import Expansion
 from onnxscope_server.catalog.slots import Slot
 from onnxscope_server.catalog.value_types import value_type
-from onnxscope_server.domain import HookPoint, ValueSpec, ValueType
+from onnxscope_server.domain import HookPoint, Kind, ValueSpec, ValueType
 
 _OVERRIDABLE_IR_VERSION = 4
 _SHAPES_KEPT = 16
+_Bound: TypeAlias = tuple[frozenset[tuple[str, tuple[int, ...]]], bool]
 
 
 class CatalogModel:
@@ -69,7 +72,7 @@ class CatalogModel:
         )
         self._lock = threading.Lock()
         self._typed_lock = threading.Lock()
-        self._typed: OrderedDict[frozenset[tuple[str, tuple[int, ...]]], Mapping[str, ValueType]] = OrderedDict()
+        self._typed: OrderedDict[_Bound, Mapping[str, ValueType]] = OrderedDict()
 
     @classmethod
     def from_bytes(cls, data: bytes, folder: Path | None = None) -> CatalogModel:
@@ -110,27 +113,58 @@ class CatalogModel:
         points = hook_points.listed(graph.read(self.graph_bytes), types, overridable=self._overridable)
         return slots.inserted(points, self.slots, types)
 
+    def points(self, *, expand: bool) -> tuple[HookPoint, ...]:
+        """Returns the hook points, and with `expand` the parts of operators too, in the order of computation."""
+        points = self.hook_points
+        if not expand:
+            return points
+        with self._lock:
+            return self._expanded_points
+
+    @functools.cached_property
+    def _expanded_points(self) -> tuple[HookPoint, ...]:
+        return parts.inserted(self._hook_points, self._expansions, self.typed({}, expand=True))
+
+    @functools.cached_property
+    def _expansions(self) -> tuple[Expansion, ...]:
+        dependent = {point.address for point in self._hook_points if point.depth > 0 or point.kind is Kind.INPUT}
+        return parts.listed(graph.parse(self.graph_bytes), self.typed({}), dependent)
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Expansion]:
+        """What each part of an operator belongs to, by the part's address."""
+        self.points(expand=True)
+        return MappingProxyType({part.address: item for item in self._expansions for part in item.parts})
+
     @functools.cached_property
     def slots(self) -> Mapping[str, Slot]:
         """The main graph's unused output slots, by address."""
         return MappingProxyType(slots.listed(graph.parse(self.graph_bytes)))
 
-    def typed(self, input_shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, ValueType]:
+    def typed(
+        self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False
+    ) -> Mapping[str, ValueType]:
         """Infers the types of the main graph's values and unused slots, without running it or opening the weights.
 
         Args:
             input_shapes: number of elements along every axis, by input; inputs that are not named stay as declared.
+            expand: the parts of operators too.
 
         Returns:
             Types by value name; values of which nothing is known are left out.
         """
-        key = frozenset(input_shapes.items())
+        key = (frozenset(input_shapes.items()), expand)
         with self._typed_lock:
             found = self._typed.get(key)
         if found is None:
             proto = graph.parse(self.graph_bytes)
             slots.fill(proto, self.slots)
-            found = MappingProxyType(inference.types(proto, input_shapes))
+            if expand:
+                proto.graph.node.extend(node for item in self._expansions for node in item.nodes)
+            types = inference.types(proto, input_shapes)
+            if expand:
+                types |= parts.types(self._expansions, types)
+            found = MappingProxyType(types)
         with self._typed_lock:
             self._typed[key] = found
             self._typed.move_to_end(key)

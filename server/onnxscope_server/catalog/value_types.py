@@ -63,3 +63,26 @@ def _dimension(item: onnx.TensorShapeProto.Dimension) -> Dimension:
     if which == "dim_param" and item.dim_param and not item.dim_param.startswith(_GENERATED):
         return item.dim_param
     return None
+
+
+def type_proto(known: ValueType | None) -> onnx.TypeProto:
+    """Turns a type of the domain into ONNX's; an empty one where nothing is known."""
+    proto = onnx.TypeProto()
+    if isinstance(known, TensorType):
+        tensor = proto.sparse_tensor_type if known.sparse else proto.tensor_type
+        tensor.elem_type = int(known.data_type)
+        if known.shape is not None:
+            tensor.shape.SetInParent()
+            for size in known.shape:
+                tensor.shape.dim.add(
+                    dim_value=size if isinstance(size, int) else None,
+                    dim_param=size if isinstance(size, str) else None,
+                )
+    elif isinstance(known, SequenceType):
+        proto.sequence_type.elem_type.CopyFrom(type_proto(known.element))
+    elif isinstance(known, OptionalType):
+        proto.optional_type.elem_type.CopyFrom(type_proto(known.element))
+    elif isinstance(known, MapType):
+        proto.map_type.key_type = int(known.key)
+        proto.map_type.value_type.CopyFrom(type_proto(known.value))
+    return proto

@@ -38,7 +38,7 @@ def cost(model: CatalogModel, plan: Plan, input_shapes: Mapping[str, tuple[int, 
                 expected=", ".join(sorted(known)),
                 got=name,
             )
-    types = model.typed(input_shapes)
+    types = model.typed(input_shapes, expand=plan.expand)
     values = []
     for capture in plan.captures:
         type_ = types.get(capture.address)

@@ -29,7 +29,7 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
         ReductionInvalidError: a reduction does not fit a hook point.
         NotImplementedYetError: an address lies inside a node.
     """
-    points = select(model.hook_points, spec.selectors, model.node_names) if spec.selectors else ()
+    points = select(model.points(expand=spec.expand), spec.selectors, model.node_names) if spec.selectors else ()
     chosen = _reductions(points, spec.reductions)
     inputs = {item.name for item in (*model.inputs, *model.optional_inputs)}
     captures = []
@@ -44,7 +44,8 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
             )
         type_ = point.type if reduction is None else reduced(point.address, reduction, point.type)
         captures.append(Capture(point.address, reduction, type_))
-    return Plan(model.digest, tuple(captures), spec.outputs, spec.exact)
+    expand = spec.expand and any(capture.address in model.parts for capture in captures)
+    return Plan(model.digest, tuple(captures), spec.outputs, spec.exact, expand)
 
 
 def _reductions(points: Sequence[HookPoint], rules: Sequence[tuple[str, Reduction]]) -> dict[str, Reduction]:

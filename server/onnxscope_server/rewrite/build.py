@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnxscope_server.catalog import graph
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import OutputMode, Plan, Segment
+from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.expose import Expose
 from onnxscope_server.rewrite.fill_slots import FillSlots
 from onnxscope_server.rewrite.outputs import DropOutputs
@@ -31,7 +32,7 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
     """
     rewritten = model.graph()
     plain = [capture.address for capture in plan.captures if capture.reduction is None]
-    types = {point.address: point.type for point in model.hook_points} if len(plain) < len(plan.captures) else {}
+    types = {point.address: point.type for point in model.points(expand=plan.expand)} if len(plain) < len(plan.captures) else {}
     expose = Expose(plain)
     reduce = Reduce(
         {
@@ -44,6 +45,9 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
     passes: list[ir.passes.InPlacePass] = [expose, reduce, Prune()]
     if slots:
         passes.insert(0, FillSlots(slots, model.slots, model.typed({})))
+    if plan.expand:
+        expansions = {capture.address: model.parts.get(capture.address) for capture in plan.captures}
+        passes.insert(0, Expand({item.anchor: item for item in expansions.values() if item is not None}.values()))
     if plan.outputs is OutputMode.NONE:
         passes.insert(0, DropOutputs())
     for one in passes:
