@@ -43,7 +43,7 @@ class AsyncModel(DescribedModel):
 
         Args:
             selector: which of them, a string or a list of strings.
-            expand: the parts of operators too. Not built yet.
+            expand: the parts of operators too.
             batch_axes: find where rows are, by running the model on two made-up batches, once.
             timeout: seconds; None for the scope's.
 
@@ -120,7 +120,7 @@ class AsyncModel(DescribedModel):
             outputs: True for the unmodified model's, bit for bit; "instrumented" for those of the run
                 that was watched; False for none.
             exact: without optimisation.
-            expand: the parts of operators too. Not built yet.
+            expand: the parts of operators too.
             dequantize: floats for quantised values. Not built yet.
             timeout: seconds; None for the scope's.
 
@@ -291,11 +291,12 @@ class AsyncModel(DescribedModel):
                     continue
                 acts, piece = done
                 if piece.is_padded and not padding.is_known:
-                    padding.learn([await self._named(names) for names in padding.questions(acts)])
+                    expand = streaming.ask.spec.expand
+                    padding.learn([await self._named(names, expand=expand) for names in padding.questions(acts)])
                 yield padding.remove(acts, piece) if piece.is_padded else acts
 
-    async def _named(self, names: list[str]) -> list[HookPoint]:
-        request = catalog.hook_points_request(self._message, names, expand=False, batch_axes=True)
+    async def _named(self, names: list[str], *, expand: bool) -> list[HookPoint]:
+        request = catalog.hook_points_request(self._message, names, expand=expand, batch_axes=True)
         return await self._points(request, None)
 
     async def _points(self, request: pb.ListHookPointsRequest, timeout: float | None) -> list[HookPoint]:

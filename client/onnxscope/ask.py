@@ -84,7 +84,9 @@ class Ask:
             raise ValueInvalidError(f"outputs is True, 'instrumented' or False, not {outputs!r}")
         chosen = selectors.normalise(at)
         rules = tuple(reduce.rules(reduction, chosen))
-        spec = pb.CaptureSpec(model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact, expand=expand)
+        spec = pb.CaptureSpec(
+            model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact, expand=expand
+        )
         masks: dict[str, Array] = {}
         for selector, meant in rules:
             name = next((name for name, mask in masks.items() if mask is meant.mask), "")

@@ -304,7 +304,6 @@ def test_a_plan_binds_shapes(echo):
     [
         ({"interventions": [object()]}, "interventions"),
         ({"probes": ["parity"]}, "probes"),
-        ({"expand": True}, "expand"),
         ({"dequantize": True}, "dequantize"),
     ],
 )

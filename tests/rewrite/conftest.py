@@ -30,9 +30,9 @@ def model_of():
 def plan_of():
     """Makes a plan from addresses, each alone or with a reduction."""
 
-    def make(*captures: str | tuple[str, Reduction], outputs=OutputMode.NONE) -> Plan:
+    def make(*captures: str | tuple[str, Reduction], outputs=OutputMode.NONE, expand=False) -> Plan:
         pairs = [(item, None) if isinstance(item, str) else item for item in captures]
-        return Plan("digest", tuple(Capture(*pair, None) for pair in pairs), outputs, exact=False)
+        return Plan("digest", tuple(Capture(*pair, None) for pair in pairs), outputs, exact=False, expand=expand)
 
     return make
 

@@ -80,7 +80,7 @@ class ModelServicer(ModelServiceServicer):
         points = await self._runner.call(select, points, selectors, model.node_names)
         page, token = _page(points, request.page_size, request.page_token)
         if request.batch_axes:
-            page = await self._batch_axes.annotate(model, tuple(page))
+            page = await self._batch_axes.annotate(model, tuple(page), expand=request.expand)
         return pb.ListHookPointsResponse(hook_points=[hook_point_to_pb(point) for point in page], next_page_token=token)
 
     async def UploadModel(

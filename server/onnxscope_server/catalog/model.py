@@ -141,9 +141,7 @@ class CatalogModel:
         """The main graph's unused output slots, by address."""
         return MappingProxyType(slots.listed(graph.parse(self.graph_bytes)))
 
-    def typed(
-        self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False
-    ) -> Mapping[str, ValueType]:
+    def typed(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False) -> Mapping[str, ValueType]:
         """Infers the types of the main graph's values and unused slots, without running it or opening the weights.
 
         Args:

@@ -1,7 +1,7 @@
 """Parts of operators: the values inside of what an operator is made of, as hook points beside its node.
 
-    LayerNormalization named norm      norm::expand::Mean2D, norm::expand::Var, norm::expand::Normalized ...
-    unnamed LSTM                       LSTM_0::expand::i, ... LSTM_0::expand::H
+LayerNormalization named norm      norm::expand::Mean2D, norm::expand::Var, norm::expand::Normalized ...
+unnamed LSTM                       LSTM_0::expand::i, ... LSTM_0::expand::H
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class Expansion:
     part_type: PartType | None
 
 
-def listed(
-    proto: onnx.ModelProto, types: Mapping[str, ValueType], dependent: Collection[str]
-) -> tuple[Expansion, ...]:
+def listed(proto: onnx.ModelProto, types: Mapping[str, ValueType], dependent: Collection[str]) -> tuple[Expansion, ...]:
     """Takes every node of the main graph apart that is made of others.
 
     Args:
@@ -122,7 +120,7 @@ def types(expansions: Sequence[Expansion], known: Mapping[str, ValueType]) -> di
     Returns:
         Types by address.
     """
-    found = {}
+    found: dict[str, ValueType] = {}
     for expansion in expansions:
         part_type = expansion.part_type(known.get(expansion.first_input)) if expansion.part_type else None
         if part_type is not None:
@@ -133,7 +131,7 @@ def types(expansions: Sequence[Expansion], known: Mapping[str, ValueType]) -> di
 def _expanded(
     node: onnx.NodeProto, label: str, made_of: Definition, taken: set[str], dependent: Collection[str]
 ) -> Expansion:
-    names = {formal: "" for formal in made_of.inputs}
+    names = dict.fromkeys(made_of.inputs, "")
     names |= dict(zip(made_of.inputs, node.input, strict=False))
     shown = {value: name for name, value in made_of.parts.items()}
 
@@ -144,7 +142,7 @@ def _expanded(
 
     nodes = tuple(_renamed(inner, rename) for inner in made_of.nodes)
     depends = {name for name in names.values() if name in dependent}
-    computed_by = {}
+    computed_by: dict[str, onnx.NodeProto] = {}
     for inner in nodes:
         # of its second input CastLike takes nothing but the type
         read = inner.input[:1] if inner.op_type == "CastLike" else [*inner.input, *_taken_from_outside(inner)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import DataType, HookPoint, Shape, TensorType, Value
-from onnxscope_server.errors import OnnxscopeServerError
+from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
 from onnxscope_server.rewrite.shapes import shape_probe
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Session, Sessions
@@ -48,32 +48,51 @@ class BatchAxes:
     def __init__(self, sessions: Sessions, runner: Runner) -> None:
         self._sessions = sessions
         self._runner = runner
-        self._found: dict[str, asyncio.Task[Mapping[str, int]]] = {}
+        self._found: dict[tuple[str, bool], asyncio.Task[Mapping[str, int]]] = {}
 
-    async def annotate(self, model: CatalogModel, points: tuple[HookPoint, ...]) -> tuple[HookPoint, ...]:
-        """Returns the hook points with their batch axis, None where there is none or it was not found."""
-        task = self._found.get(model.digest)
+    async def annotate(
+        self, model: CatalogModel, points: tuple[HookPoint, ...], *, expand: bool = False
+    ) -> tuple[HookPoint, ...]:
+        """Returns the hook points with their batch axis, None where there is none or it was not found.
+
+        Args:
+            model: whose they are.
+            points: hook points.
+            expand: parts of operators may be among them.
+        """
+        key = (model.digest, expand)
+        task = self._found.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._found[model.digest] = asyncio.create_task(self._find(model))
+            task = self._found[key] = asyncio.create_task(self._find(model, expand=expand))
         axes = await asyncio.shield(task)
         return tuple(replace(point, batch_axis=axes.get(point.address)) for point in points)
 
     def forget(self, digest: str) -> None:
         """Drops what was found of a model."""
-        self._found.pop(digest, None)
+        for expand in (False, True):
+            self._found.pop((digest, expand), None)
 
-    async def _find(self, model: CatalogModel) -> Mapping[str, int]:
+    async def _find(self, model: CatalogModel, *, expand: bool) -> Mapping[str, int]:
         for batch_dims in _batch_dims(model):
             free = _fixed(model, batch_dims)
-            session = await self._sessions.get(
-                ("shapes", model.digest, free), model.digest, partial(shape_probe, model, free), exact=True
-            )
+            try:
+                session = await self._sessions.get(
+                    ("shapes", model.digest, free, expand),
+                    model.digest,
+                    partial(shape_probe, model, free, expand=expand),
+                    exact=True,
+                )
+            except ModelInvalidError:
+                # onnxruntime lacks a kernel for some part in this type; the model itself loads
+                if not expand:
+                    raise
+                break
             for size in _sizes(model, batch_dims):
                 axes = await self._compare(model, session, batch_dims, size)
                 if axes is not None:
                     return axes
         _log.info("model %s ran on no made-up batch; its batch axes are inferred", model.digest)
-        return await self._runner.call(_inferred, model)
+        return await self._runner.call(partial(_inferred, model, expand=expand))
 
     async def _compare(
         self,
@@ -165,13 +184,13 @@ def _sizes(model: CatalogModel, batch_dims: frozenset[tuple[str, int]]) -> tuple
     return _SIZES if open_axes - batch_dims else _SIZES[:1]
 
 
-def _inferred(model: CatalogModel) -> Mapping[str, int]:
+def _inferred(model: CatalogModel, *, expand: bool) -> Mapping[str, int]:
     """Returns the axes that shape inference moves with the batch: for graphs that run with one size only."""
     for batch_dims in _batch_dims(model):
         seen = []
         for batch in _BATCHES:
             bound = _shapes(model, batch_dims, batch, _SIZES[1])
-            types = model.typed(bound)
+            types = model.typed(bound, expand=expand)
             seen.append(
                 {
                     name: tuple(size for size in kind.shape if isinstance(size, int))

@@ -31,6 +31,7 @@ _MAX_LENGTH = 2000
 _EXPRESSION_SECONDS = 2.0
 _PROPERTIES = ("depth:", "kind:", "type:")
 _CLOSEST = 3
+_PART = "::expand::"
 _COMPUTED = (Kind.ACTIVATION, Kind.OUTPUT)
 _DEPTH = re.compile(r"(?P<low>[0-9]*\.?[0-9]*)\.\.(?P<high>[0-9]*\.?[0-9]*)")
 
@@ -182,8 +183,11 @@ def _invalid(selector: str, why: str) -> SelectorInvalidError:
 def _nothing(
     hook_points: Sequence[HookPoint], selector: str, node_names: Collection[str]
 ) -> HookPointNotFoundError | NotImplementedYetError:
+    if _PART in selector and not any(_PART in point.address for point in hook_points):
+        text = "The parts of operators are hook points with expand=True, of operators that are made of others."
+        return HookPointNotFoundError(f"{selector!r} matches no hook point. {text}", selector=selector, closest="")
     node, inside, _ = selector.partition("::")
-    if inside and node in node_names:
+    if inside and node in node_names and _PART not in selector:
         return NotImplementedYetError(
             f"{selector!r} lies inside of node {node!r}: only the values of the main graph are hook points yet.",
             feature="hook points inside of nodes",

@@ -32,7 +32,8 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
     """
     rewritten = model.graph()
     plain = [capture.address for capture in plan.captures if capture.reduction is None]
-    types = {point.address: point.type for point in model.points(expand=plan.expand)} if len(plain) < len(plan.captures) else {}
+    points = model.points(expand=plan.expand) if len(plain) < len(plan.captures) else ()
+    types = {point.address: point.type for point in points}
     expose = Expose(plain)
     reduce = Reduce(
         {

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx import helper
 
 from onnxscope_server.catalog.parts import Expansion
+from onnxscope_server.rewrite.expose import values_by_name
 
 
 class Expand(ir.passes.InPlacePass):
@@ -29,9 +30,7 @@ class Expand(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Adds the nodes at the end of the graph."""
-        values = {value.name: value for value in model.graph.inputs}
-        values |= model.graph.initializers
-        values |= {value.name: value for node in model.graph for value in node.outputs if value.name}
+        values = values_by_name(model.graph)
         for expansion in self._expansions:
             model.graph.extend(_nodes(expansion.nodes, values))
         return ir.passes.PassResult(model, modified=bool(self._expansions))
@@ -43,14 +42,14 @@ class Expand(ir.passes.InPlacePass):
             raise ir.passes.PostconditionError("a part is missing")
 
 
-def _nodes(protos: tuple[onnx.NodeProto, ...], values: dict[str | None, ir.Value]) -> list[ir.Node]:
+def _nodes(protos: tuple[onnx.NodeProto, ...], values: dict[str, ir.Value]) -> list[ir.Node]:
     """Turns nodes into onnx-ir's, reading values of the graph that they go to."""
     made = {name for proto in protos for name in proto.output}
     read = sorted({name for name in _read(protos) if name not in made and name in values})
     inputs = [onnx.ValueInfoProto(name=name) for name in read]
     alone = ir.serde.deserialize_graph(helper.make_graph(protos, "parts", inputs, []))
     for stand_in in alone.inputs:
-        stand_in.replace_all_uses_with(values[stand_in.name])
+        stand_in.replace_all_uses_with(values[stand_in.name or ""])
     nodes = list(alone)
     alone.remove(nodes)
     return nodes

@@ -11,6 +11,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Kind, Segment, TensorType
 from onnxscope_server.rewrite.build import inputs_read
 from onnxscope_server.rewrite.element_types import opset_needed
+from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.expose import values_by_name
 from onnxscope_server.rewrite.fill_slots import FillSlots
 from onnxscope_server.rewrite.fragment import Fragment
@@ -51,7 +52,7 @@ class ProbeShapes(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(self._addresses))
 
 
-def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> Segment:
+def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = (), *, expand: bool = False) -> Segment:
     """Rewrites a model's graph so that it gives the shapes of its values, and nothing else.
 
     Inputs, activations, outputs and unused slots of the main graph that are known to be arrays are asked; others have
@@ -60,6 +61,7 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> 
     Args:
         model: the model; it is not changed.
         free: input name and axis of fixed sizes to free first.
+        expand: ask the parts of operators too.
 
     Returns:
         A segment whose captures are int64 [rank], by address.
@@ -67,10 +69,12 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = ()) -> 
     rewritten = model.graph()
     slots = [model.slots[point.address] for point in model.hook_points if point.kind is Kind.UNUSED and point.type]
     FillSlots(slots, model.slots, {})(rewritten)
+    if expand:
+        Expand({item.anchor: item for item in model.parts.values()}.values())(rewritten)
     opset, values = opset_of(rewritten), values_by_name(rewritten.graph)
     addresses = [
         point.address
-        for point in model.hook_points
+        for point in model.points(expand=expand)
         if point.kind in _KINDS
         and point.address in values
         and isinstance(point.type, TensorType)

@@ -17,9 +17,7 @@ from onnxscope_server.domain import ValueType
 _OWN_DOMAINS = ("", "ai.onnx")
 
 
-def definition(
-    node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]
-) -> Definition | None:
+def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]) -> Definition | None:
     """Returns what an operator is made of.
 
     Args:

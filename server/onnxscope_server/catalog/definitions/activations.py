@@ -9,21 +9,30 @@ from onnxscope_server.catalog.definitions.writer import Writer
 
 Activation = Callable[[Writer, str], str]
 
-# (alpha, beta) where nothing is said; None for what the function does not take
+# (alpha, beta) where nothing is said, as onnxruntime has them; None for what the function does not take
 _NUMBERS: dict[str, tuple[float | None, float | None]] = {
-    "affine": (1.0, 0.0),
+    "affine": (0.0, 0.0),
     "relu": (None, None),
     "leakyrelu": (0.01, None),
-    "thresholdedrelu": (1.0, None),
+    "thresholdedrelu": (0.0, None),
     "tanh": (None, None),
-    "scaledtanh": (1.0, 1.0),
+    "scaledtanh": (0.0, 0.0),
     "sigmoid": (None, None),
     "hardsigmoid": (0.2, 0.5),
     "elu": (1.0, None),
     "softsign": (None, None),
     "softplus": (None, None),
 }
-_OPERATORS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softsign": "Softsign", "softplus": "Softplus"}
+_OPERATORS = {
+    "relu": "Relu",
+    "leakyrelu": "LeakyRelu",
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "hardsigmoid": "HardSigmoid",
+    "elu": "Elu",
+    "softsign": "Softsign",
+    "softplus": "Softplus",
+}
 
 
 def activations(attributes: Mapping[str, Any], default: Sequence[str], directions: int) -> list[list[Activation]]:
@@ -52,22 +61,14 @@ def _function(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Act
 
 
 def _written(writer: Writer, x: str, name: str, alpha: float, beta: float) -> str:
-    match name:
-        case "affine":
-            return writer.add("Add", writer.add("Mul", x, writer.number(alpha)), writer.number(beta))
-        case "scaledtanh":
-            scaled = writer.add("Tanh", writer.add("Mul", x, writer.number(beta)))
-            return writer.add("Mul", scaled, writer.number(alpha))
-        case "thresholdedrelu":
-            # at the threshold itself too, other than the operator of that name
-            below = writer.add("Less", x, writer.number(alpha))
-            kept = writer.cast(writer.add("Not", below), None)
-            return writer.add("Mul", x, kept)
-        case "leakyrelu":
-            return writer.add("LeakyRelu", x, alpha=alpha)
-        case "hardsigmoid":
-            return writer.add("HardSigmoid", x, alpha=alpha, beta=beta)
-        case "elu":
-            return writer.add("Elu", x, alpha=alpha)
-        case _:
-            return writer.add(_OPERATORS[name], x)
+    if name in _OPERATORS:
+        numbers = zip(("alpha", "beta"), _NUMBERS[name], (alpha, beta), strict=True)
+        taken: dict[str, Any] = {number: value for number, default, value in numbers if default is not None}
+        return writer.add(_OPERATORS[name], x, **taken)
+    if name == "thresholdedrelu":
+        # at the threshold itself too, other than the operator of that name
+        below = writer.add("Less", x, writer.number(alpha))
+        return writer.add("Mul", x, writer.cast(writer.add("Not", below), None))
+    if name == "scaledtanh":
+        return writer.add("Mul", writer.add("Tanh", writer.add("Mul", x, writer.number(beta))), writer.number(alpha))
+    return writer.add("Add", writer.add("Mul", x, writer.number(alpha)), writer.number(beta))

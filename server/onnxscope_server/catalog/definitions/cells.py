@@ -126,7 +126,8 @@ class LSTM(Cell):
         g = self.activated(writer, g, 1)
         new = writer.add("Add", writer.add("Mul", f, c), writer.add("Mul", i, g))
         o = self.activated(writer, self._peeped(writer, o, new, 1), 0)
-        hidden = writer.add("Mul", o, self.activated(writer, new, 2))
+        # onnxruntime bounds the gates, and not what the cell shows
+        hidden = writer.add("Mul", o, self.functions[2](writer, new))
         return {"i": i, "o": o, "f": f, "c_tilde": g, "C": new, "H": hidden}
 
     def _peeped(self, writer: Writer, gate: str, cell: str, index: int) -> str:

@@ -1,11 +1,10 @@
 """onnxruntime's attention operators without a cache: projections, scores, probabilities and what they pick.
 
-    query, key, value [row, head, position, unit] -> scores [row, head, position, position]
-    -> masked_scores -> probabilities -> context [row, head, position, unit]
+query, key, value [row, head, position, unit] -> scores [row, head, position, position]
+-> masked_scores -> probabilities -> context [row, head, position, unit]
 """
 
 from __future__ import annotations
-
 
 from onnxscope_server.catalog.definitions.form import Form
 from onnxscope_server.catalog.definitions.writer import Writer
@@ -98,5 +97,3 @@ def _scale(writer: Writer, form: Form, query: str) -> str:
 def _positions(writer: Writer, value: str) -> str:
     count = writer.take(writer.add("Shape", value), 2, 0)
     return writer.add("Range", writer.index(0), count, writer.index(1))
-
-

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -26,7 +27,8 @@ from onnxscope_server.catalog.definitions.definition import Definition
 from onnxscope_server.catalog.definitions.writer import Writer
 from onnxscope_server.domain import DataType, TensorType, ValueType
 
-OPERATORS = {"LSTM": cells.LSTM, "GRU": cells.GRU, "RNN": cells.RNN}
+_Cell: TypeAlias = type[cells.LSTM | cells.GRU | cells.RNN]
+OPERATORS: dict[str, _Cell] = {"LSTM": cells.LSTM, "GRU": cells.GRU, "RNN": cells.RNN}
 _SINCE = 7
 _SELECTS = 9
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
@@ -94,15 +96,13 @@ def definition(node: onnx.NodeProto, opset: int, types: Mapping[str, ValueType])
 def _part_type(directions: int, units: int, batch_first: bool, x: ValueType | None) -> TensorType | None:
     if not isinstance(x, TensorType):
         return None
-    positions, rows = (x.shape[:2] if x.shape is not None and len(x.shape) == _RANK else (None, None))
+    positions, rows = x.shape[:2] if x.shape is not None and len(x.shape) == _RANK else (None, None)
     if batch_first:
         positions, rows = rows, positions
     return TensorType(x.data_type, (positions, directions, rows, units))
 
 
-def _run(
-    writer: Writer, cell: cells.Cell, one: _Direction, *, batch_first: bool, given: set[str]
-) -> dict[str, str]:
+def _run(writer: Writer, cell: cells.Cell, one: _Direction, *, batch_first: bool, given: set[str]) -> dict[str, str]:
     """Writes the Loop of one direction; returns each part [position, row, unit]."""
     projected = cell.project(one.x)
     shape = writer.add("Shape", one.x)
@@ -135,7 +135,7 @@ def _run(
         [onnx.ValueInfoProto(name=name) for name in results],
     )
     outputs = [writer.new("final") for _ in states] + [writer.new(name) for name in (*cell.parts, "position")]
-    going = writer.constant(np.array(True))  # noqa: FBT003 -- the value of a constant
+    going = writer.constant(np.array(True))
     writer.add("Loop", count, going, *initial.values(), outputs=outputs, body=graph)
     parts = dict(zip(cell.parts, outputs[len(states) :], strict=False))
     if one.backward:
@@ -172,5 +172,3 @@ def _joined(writer: Writer, values: list[str], name: str) -> None:
         writer.with_axes("Unsqueeze", values[0], 1, to=name)
         return
     writer.add("Concat", *(writer.with_axes("Unsqueeze", value, 1) for value in values), to=name, axis=1)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import onnx
 import onnx.defs
@@ -18,9 +19,7 @@ _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "Rando
 _WITH_BODIES = frozenset({"SequenceMap"})
 
 
-def definition(
-    node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]
-) -> Definition | None:
+def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]) -> Definition | None:
     """Returns the function that ONNX gives for an operator.
 
     Args:
@@ -40,23 +39,21 @@ def definition(
     except onnx.defs.SchemaError:
         return None
     for function in _functions(schema, node, imports.get("", 1), types):
-        if _fits(function, imports) and not any(inner.op_type in _RANDOM for inner in function.node):
+        if _fits(function, imports) and not any(inner.op_type in _RANDOM for inner in _all_nodes(function.node)):
             return _bound(function, node, schema)
     return None
 
 
 def _functions(
-    schema: onnx.defs.OpSchema, node: onnx.NodeProto, opset: int, types: Mapping[str, ValueType]
+    schema: Any, node: onnx.NodeProto, opset: int, types: Mapping[str, ValueType]
 ) -> Iterator[onnx.FunctionProto]:
     """Yields the operator's functions, those written for the nearest older version first."""
     given = [type_proto(types.get(name)).SerializeToString() for name in node.input]
-    versions = {version: False for version in schema.function_opset_versions}
+    versions = dict.fromkeys(schema.function_opset_versions, False)
     versions |= dict.fromkeys(schema.context_dependent_function_opset_versions, True)
     for version in sorted(versions, key=lambda version: (version > opset, abs(version - opset))):
         if versions[version]:
-            data = schema.get_context_dependent_function_with_opset_version(
-                version, node.SerializeToString(), given
-            )
+            data = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), given)
         else:
             data = schema.get_function_with_opset_version(version)
         if data:
