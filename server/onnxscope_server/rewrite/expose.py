@@ -93,8 +93,8 @@ def main_value(values: dict[str, ir.Value], address: str) -> ir.Value:
     """
     if address not in values:
         raise NotImplementedYetError(
-            f"{address!r} is not a value of the main graph: values in bodies and functions and unused output slots "
-            "can't be captured yet. Capture the outputs of the node around it."
+            f"{address!r} is not a value of the main graph: values in bodies and functions can't be captured "
+            "yet. Capture the outputs of the node around it."
         )
     return values[address]
 
