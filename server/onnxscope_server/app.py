@@ -39,7 +39,7 @@ from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
-from onnxscope_server.run.trial import check, providers_in_use
+from onnxscope_server.run.trial import check, output_types, providers_in_use
 from onnxscope_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,12 @@ class Services:
         opening = Opening(settings.providers, settings.intra_op_threads, session_options)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
-        catalog = Catalog(data, max_model_bytes=settings.max_model_bytes, durable=settings.data is not None)
+        catalog = Catalog(
+            data,
+            max_model_bytes=settings.max_model_bytes,
+            durable=settings.data is not None,
+            output_types=functools.partial(output_types, opening=opening),
+        )
         runner = Runner(settings.run_threads, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)

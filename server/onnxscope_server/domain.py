@@ -251,13 +251,60 @@ class PlanCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """A reading: what a graph output holds."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A reading of every iteration: its axis, or a list's, comes first."""
+
+    item: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A reading from a branch: None where the branch was not taken.
+
+    Attributes:
+        flag: whether it was.
+        value: anything where it was not.
+        outer: number of iterating bodies around the branch.
+    """
+
+    flag: Reading
+    value: Reading
+    outer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """A reading of lists that came as one.
+
+    Attributes:
+        values: the lists, one behind the other.
+        counts: their lengths, int64 [list].
+        outer: number of iterating bodies around them.
+    """
+
+    values: Reading
+    counts: Reading
+    outer: int
+
+
+Reading: TypeAlias = Output | Each | Taken | Ragged
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A rewritten graph that is ready for a session.
 
     Attributes:
         graph: serialised ModelProto, its large weights external.
         data_folder: where the external data lies; None where there is none.
-        captures: graph output of each captured address.
+        captures: how to read each captured address from graph outputs.
         outputs: names of the model outputs that it computes.
         inputs: names of the model inputs that it needs.
         masks: graph input of each mask that the call brings, by its name in the reduction.
@@ -266,7 +313,7 @@ class Segment:
 
     graph: bytes
     data_folder: Path | None
-    captures: Mapping[str, str]
+    captures: Mapping[str, Reading]
     outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     masks: Mapping[str, str]

@@ -78,8 +78,9 @@ def test_what_a_body_takes_from_outside_is_a_dependency(parsed):
         }""")
     )
     assert found["i"].kind is Kind.ACTIVATION
-    assert found["i"].depth == 2 / 3
-    assert "p" not in found
+    assert found["i"].depth == 3 / 4
+    assert found["If_0::then_branch::p"].depth == 2 / 4
+    assert found["If_0::else_branch::q"].kind is Kind.ACTIVATION
 
 
 def test_default_inputs_are_inputs_and_old_ones_weights(parsed):

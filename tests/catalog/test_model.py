@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import onnx
 import pytest
 
 from onnxscope_server.catalog.model import CatalogModel
@@ -43,6 +44,38 @@ def test_declared_shapes_give_way_to_bound_ones(parsed):
         g (float[n, 4] x) => (float[n, 4] y) <float[1, 4] a> { a = Relu(x)  y = Neg(a) }""")
     typed = CatalogModel.from_bytes(data).typed({"x": (9, 4)})
     assert typed["a"] == typed["y"] == TensorType(DataType.FLOAT32, (9, 4))
+
+
+def test_outputs_that_are_stated_wrong_are_inferred(parsed):
+    """Exporters fix sizes of outputs whose inputs they leave open; what inference knows better is listed."""
+    data = parsed("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[batch, M] x, float[K] k) => (float[1, m] a, float[1, cols] b, float[7, M] c)
+        <int64[2] axes = {-1, 1}> {
+            a = Relu(x)
+            b = Unsqueeze(a, axes)
+            c = Compress <axis = 0> (x, bits)
+            bits = Cast <to = 9> (k)
+        }""")
+    model = CatalogModel.from_bytes(data)
+    shapes = {point.address: point.type.shape for point in model.hook_points}
+    assert shapes["a"] == ("batch", "m")
+    assert shapes["b"] == ("batch", 1, "M", 1)
+    assert shapes["c"] == (7, "M")
+    assert model.typed({"x": (4, 3)})["a"].shape == (4, 3)
+
+
+def test_values_whose_size_was_opened_later_are_inferred(parsed):
+    """Who gives an old model's input a symbol leaves the sizes that followed from the old one in it."""
+    data = parsed("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 4] x, int64[1] n) => (float[N, 4] y) <float[1, 4] a, float[4, 1] b, float[8] c> {
+            a = Relu(x)
+            b = Transpose(a)
+            y = Transpose(b)
+            c = Expand(four, n)
+            four = ReduceSum <keepdims = 0> (x)
+        }""")
+    types = CatalogModel.from_bytes(data).typed({})
+    assert [types[name].shape for name in "abyc"] == [("N", 4), (4, "N"), ("N", 4), (8,)]
 
 
 def test_shapes_that_are_computed_are_followed(parsed):
@@ -114,3 +147,56 @@ def test_a_function_that_calls_itself_is_refused(parsed):
         <domain: "f", opset_import: ["f" : 1]> B (x) => (y) { y = f.A(x) }"""
     with pytest.raises(ModelInvalidError, match="calls itself"):
         CatalogModel.from_bytes(parsed(text))
+
+
+CONTRIB = """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    g (float[batch, 4] x) => (z) {
+        a = Relu (x)
+        b = com.microsoft.Gelu (a)
+        c = Transpose (b)
+        z = com.microsoft.Gelu (c)
+    }"""
+
+
+def told_by(asked, **types):
+    """Stands for a runtime that knows some types; `asked` gets the outputs of each graph."""
+
+    def tell(data, folder):
+        assert folder is None
+        asked.append([item.name for item in onnx.load_from_string(data).graph.output])
+        return types
+
+    return tell
+
+
+def model_told(data, tell):
+    """Makes a model that may ask a runtime."""
+    return CatalogModel(digest="d", byte_count=1, graph_bytes=data, data_folder=None, output_types=tell)
+
+
+def test_types_that_onnx_does_not_know_are_asked_of_the_runtime_once(parsed):
+    """Inference goes on from its answers, with shapes bound too."""
+    asked = []
+    tell = told_by(asked, b=TensorType(DataType.FLOAT32, ("batch", 4)), z=TensorType(DataType.FLOAT32, (4, "batch")))
+    model = model_told(parsed(CONTRIB), tell)
+    types = {point.address: point.type for point in model.hook_points}
+    assert [types[name].shape for name in "abcz"] == [("batch", 4), ("batch", 4), (4, "batch"), (4, "batch")]
+    bound = model.typed({"x": (7, 4)})
+    assert [bound[name].shape for name in "abcz"] == [(7, 4), (7, 4), (4, 7), (4, 7)]
+    assert asked == [["z", "b", "c"]]
+
+
+def test_a_runtime_that_knows_no_better_leaves_types_open(parsed):
+    """Neither its failure nor its ignorance fails the listing; a model of known operators is not asked about."""
+
+    def fail(*_):
+        raise ModelInvalidError("no such operator", detail="")
+
+    for tell in (fail, told_by([], z=None), None):
+        types = model_told(parsed(CONTRIB), tell).typed({})
+        assert set(types) == {"x", "a"}
+    assert "y" in model_told(
+        parsed("""<ir_version: 8, opset_import: ["" : 17]> g (float[N] x) => (float[N] y) {
+        y = Relu (x) }"""),
+        fail,
+    ).typed({})

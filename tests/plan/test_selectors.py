@@ -7,7 +7,7 @@ import time
 import pytest
 
 from onnxscope_server.domain import DataType, HookPoint, Kind, TensorType
-from onnxscope_server.errors import HookPointNotFoundError, NotImplementedYetError, SelectorInvalidError
+from onnxscope_server.errors import HookPointNotFoundError, SelectorInvalidError
 from onnxscope_server.plan.selectors import select
 
 
@@ -112,14 +112,6 @@ def test_what_cannot_be_read_is_refused(selector):
     """The error says why."""
     with pytest.raises(SelectorInvalidError):
         chosen(selector)
-
-
-def test_an_address_inside_of_a_node_is_not_there_yet():
-    """A node's name before `::` tells it from a typing error."""
-    with pytest.raises(NotImplementedYetError, match="inside of node 'if_3'"):
-        select(POINTS, ["if_3::then_branch::h"], {"if_3"})
-    with pytest.raises(HookPointNotFoundError):
-        select(POINTS, ["if_4::then_branch::h"], {"if_3"})
 
 
 def test_globs_of_many_stars_end():

@@ -12,7 +12,7 @@ import pytest
 from onnx import parser
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Capture, OutputMode, Plan, Reduction, Segment
+from onnxscope_server.domain import Capture, Output, OutputMode, Plan, Reduction, Segment
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +60,25 @@ def run():
                 )
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         names = [item.name for item in session.get_outputs()]
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        return Values(zip(names, session.run(names, feeds), strict=True))
 
     return execute
+
+
+class Values(dict):
+    """Values by output name, or by the reading of an output."""
+
+    def __getitem__(self, key):
+        """Returns one value."""
+        return super().__getitem__(key.name if isinstance(key, Output) else key)
+
+
+@pytest.fixture(scope="session")
+def parts_of():
+    """Lists the addresses of the parts of a model's operators."""
+
+    def listed(model: CatalogModel) -> list[str]:
+        plain = {point.address for point in model.hook_points}
+        return [point.address for point in model.points(expand=True) if point.address not in plain]
+
+    return listed

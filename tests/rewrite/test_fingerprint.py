@@ -191,3 +191,12 @@ def test_deep_graphs_need_no_recursion():
     found = cones(helper.make_model(graph).SerializeToString())
     assert time.perf_counter() - start < 10
     assert len({cone.digest for cone in found.values()}) == len(outputs)
+
+
+def test_of_many_outputs_only_some_are_asked():
+    """The others cost nothing: a graph with everything exposed has as many outputs as nodes."""
+    nodes = [helper.make_node("Neg", [f"v{at}"], [f"v{at + 1}"]) for at in range(3)]
+    outputs = [helper.make_tensor_value_info(f"v{at}", TensorProto.FLOAT, [2]) for at in (1, 2, 3)]
+    graph = helper.make_graph(nodes, "chain", [helper.make_tensor_value_info("v0", TensorProto.FLOAT, [2])], outputs)
+    serialised = helper.make_model(graph).SerializeToString()
+    assert cones(serialised, outputs=["v3"]) == {"v3": cones(serialised)["v3"]}

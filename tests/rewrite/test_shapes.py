@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from onnxscope_server.domain import Output
 from onnxscope_server.rewrite.shapes import shape_probe
 
 
@@ -39,5 +40,32 @@ def test_the_models_own_outputs_are_not_computed_for_their_own_sake(model_of):
     """)
     segment = shape_probe(model)
     graph = onnx.load_from_string(segment.graph).graph
-    assert {item.name for item in graph.output} == set(segment.captures.values())
-    assert "y" not in segment.captures.values()
+    assert {item.name for item in graph.output} == {reading.name for reading in segment.captures.values()}
+    assert Output("y") not in segment.captures.values()
+
+
+def test_arrays_whose_shape_onnxruntime_cannot_tell_are_left_out(model_of, run):
+    """Its Shape takes no packed and no complex elements; the others still tell theirs."""
+    model = model_of("""
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (float[N] x, complex64[N] c) => (float[N] y) <float[1] scale = {2}> {
+            zero = Constant <value = int4[1] {1}> ()
+            q = QuantizeLinear (x, scale, zero)
+            y = DequantizeLinear (q, scale, zero)
+        }
+    """)
+    segment = shape_probe(model)
+    values = run(segment, {"x": np.ones(3, np.float32)}, exact=True)
+    assert {address: values[name].tolist() for address, name in segment.captures.items()} == {"x": [3], "y": [3]}
+
+
+def test_float8_tells_its_shape_where_onnxruntime_can(model_of, run):
+    """Its Shape takes float8 from opset 21 on, though other operators do from 19."""
+    for opset, known in ((20, {"x"}), (21, {"x", "y"})):
+        model = model_of(f"""
+            <ir_version: 9, opset_import: ["" : {opset}]>
+            g (float[N] x) => (float8e5m2[N] y) {{ y = Cast <to = 19> (x) }}
+        """)
+        segment = shape_probe(model)
+        run(segment, {"x": np.ones(3, np.float32)}, exact=True)
+        assert set(segment.captures) == known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def test_garbage_is_refused(double: Segment, capfd: pytest.CaptureFixture[str], 
     """Bytes that are no model give an error, and nothing on the terminal or on the disk."""
     for graph in (b"", b"\x89PNG", double.graph[:-9]):
         with pytest.raises(ModelInvalidError, match="onnxruntime refuses the model") as raised:
-            Session(replace(double, graph=graph), Opening(), exact=False, fingerprint=lambda _: {})
+            Session(replace(double, graph=graph), Opening(), exact=False, fingerprint=lambda *_: {})
         assert set(raised.value.metadata) == {"detail"}
     out, err = capfd.readouterr()
     assert out + err == ""
@@ -146,7 +146,7 @@ def test_external_data_is_found(external: Segment) -> None:
 def test_exact_switches_optimisation_off(gelu: bytes, temporary: Path) -> None:
     """The optimised graph holds a fused operator, the exact one the operators that the model has."""
 
-    def operators(file: Path) -> dict[str, int]:
+    def operators(file: Path, _: Sequence[str]) -> dict[str, int]:
         return {node.op_type: 1 for node in onnx.load(file).graph.node}
 
     segment = Segment(gelu, None, {}, ("y",), ("x",), {}, 5)
@@ -157,12 +157,12 @@ def test_exact_switches_optimisation_off(gelu: bytes, temporary: Path) -> None:
 
 
 def test_optimised_graph_is_read_once_and_removed(double: Segment, temporary: Path) -> None:
-    """Its file lives until its fingerprint is taken, or as long as the session."""
+    """Its file lives until its fingerprint is taken, of the model's outputs only, or as long as the session."""
     read: list[Path] = []
 
-    def fingerprint(file: Path) -> dict[str, int]:
+    def fingerprint(file: Path, outputs: Sequence[str]) -> dict[str, int]:
         read.append(file)
-        return {"y": 1}
+        return dict.fromkeys(outputs, 1)
 
     session = Session(double, Opening(), exact=False, fingerprint=fingerprint)
     assert session.keeps_optimised
@@ -170,7 +170,7 @@ def test_optimised_graph_is_read_once_and_removed(double: Segment, temporary: Pa
     assert session.cones() == session.cones() == {"y": 1}
     assert len(read) == 1
     assert list(temporary.iterdir()) == []
-    Session(double, Opening(), exact=False, fingerprint=lambda _: {})
+    Session(double, Opening(), exact=False, fingerprint=lambda *_: {})
     with pytest.raises(ValueError, match="without keep_optimised"):
         Session(double, Opening(), exact=False).cones()
 
@@ -186,7 +186,7 @@ def test_optimised_graph_above_2_gib(external: Segment, temporary: Path, monkeyp
             raise RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf serialization failed.") from None
         return real(graph, options, **rest)
 
-    def fingerprint(file: Path) -> dict[str, int]:
+    def fingerprint(file: Path, _: Sequence[str]) -> dict[str, int]:
         return {item.name: item.stat().st_size for item in file.parent.iterdir()}
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", limited)
@@ -205,7 +205,7 @@ def test_application_options_serve_every_session(external: Segment, double: Segm
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     opening = Opening(session_options=options)
-    first: Any = Session(external, opening, exact=True, fingerprint=lambda _: {})
+    first: Any = Session(external, opening, exact=True, fingerprint=lambda *_: {})
     second: Any = Session(double, opening, exact=False)
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     assert options.optimized_model_filepath == ""

@@ -155,7 +155,7 @@ async def test_drop_forgets_a_model(builds: Builds) -> None:
 
 async def test_optimised_graph_on_request(builds: Builds) -> None:
     """A session that was made without its optimised graph is made again when that is asked for, and serves both."""
-    async with cache(fingerprint=lambda file: {"bytes": file.stat().st_size}) as sessions:
+    async with cache(fingerprint=lambda file, _: {"bytes": file.stat().st_size}) as sessions:
         plain = await sessions.get("a", "d", builds, exact=False)
         kept = await sessions.get("a", "d", builds, exact=False, keep_optimised=True)
         assert not plain.keeps_optimised

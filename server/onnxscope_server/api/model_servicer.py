@@ -77,7 +77,7 @@ class ModelServicer(ModelServiceServicer):
         _, model = await self._resolve(request.model, request.version)
         points = await self._runner.call(lambda: model.points(expand=request.expand))
         selectors = list(request.selectors) or ["*"]
-        points = await self._runner.call(select, points, selectors, model.node_names)
+        points = await self._runner.call(select, points, selectors)
         page, token = _page(points, request.page_size, request.page_token)
         if request.batch_axes:
             page = await self._batch_axes.annotate(model, tuple(page), expand=request.expand)

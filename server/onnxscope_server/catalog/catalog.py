@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnxscope_server.catalog import in_place, models_folder, names
+from onnxscope_server.catalog.contents import OutputTypes
 from onnxscope_server.catalog.digest import of_file
 from onnxscope_server.catalog.in_place import InPlace
 from onnxscope_server.catalog.model import CatalogModel
@@ -31,13 +32,22 @@ class Catalog:
         folder: the data folder; see `store`. Only one process may use it.
         max_model_bytes: largest model that may be uploaded, with its external data.
         durable: sync what is written; not needed for a temporary folder.
+        output_types: tells the types of a graph's outputs as the runtime infers them, where ONNX's inference can't.
 
     Raises:
         UnavailableError: another process uses the folder.
     """
 
-    def __init__(self, folder: Path, *, max_model_bytes: int, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_model_bytes: int,
+        durable: bool = True,
+        output_types: OutputTypes | None = None,
+    ) -> None:
         self._max_model_bytes = max_model_bytes
+        self._output_types = output_types
         self._lock = threading.RLock()
         self._store = Store(folder, durable=durable)
         self._names = Names(self._store.load_names())
@@ -157,7 +167,7 @@ class Catalog:
         try:
             ingested = ingest(path, place / DATA_FOLDER)
             if ingested.needed:
-                found = in_place.locate(path, digest, ingested)
+                found = in_place.locate(path, digest, ingested, self._output_types)
                 return self._keep_in_place(found, name, version, check, read_only=read_only)
             (place / GRAPH_FILE).write_bytes(ingested.graph_bytes)
             manifest = Manifest(digest, digest, path.stat().st_size, {}, ingested.moved)
@@ -234,7 +244,7 @@ class Catalog:
         with self._lock:
             there = manifest.digest in self._store.digests()
         if not there:
-            check(_loaded(arrived.place, manifest))
+            check(self._loaded(arrived.place, manifest))
             self._store.seal(arrived.place, manifest)
         with self._lock:
             self.check_free(name, version, manifest.digest)
@@ -265,7 +275,7 @@ class Catalog:
     def _model(self, digest: str) -> CatalogModel:
         model = self._parsed.get(digest)
         if model is None and digest in self._store.digests():
-            model = _loaded(self._store.place(digest), self._store.manifest(digest))
+            model = self._loaded(self._store.place(digest), self._store.manifest(digest))
         if model is None:
             return self._in_place[digest].model
         self._parsed[digest] = model
@@ -274,11 +284,11 @@ class Catalog:
             self._parsed.popitem(last=False)
         return model
 
-
-def _loaded(place: Path, manifest: Manifest) -> CatalogModel:
-    return CatalogModel(
-        digest=manifest.digest,
-        byte_count=manifest.byte_count,
-        graph_bytes=(place / GRAPH_FILE).read_bytes(),
-        data_folder=place / DATA_FOLDER if manifest.files or manifest.moved else None,
-    )
+    def _loaded(self, place: Path, manifest: Manifest) -> CatalogModel:
+        return CatalogModel(
+            digest=manifest.digest,
+            byte_count=manifest.byte_count,
+            graph_bytes=(place / GRAPH_FILE).read_bytes(),
+            data_folder=place / DATA_FOLDER if manifest.files or manifest.moved else None,
+            output_types=self._output_types,
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxscope_server.catalog import digest, external_data, graph
+from onnxscope_server.catalog.contents import OutputTypes
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.weights import Ingested
 
@@ -29,7 +30,7 @@ class InPlace:
     file_digests: dict[str, str]
 
 
-def locate(model_file: Path, graph_digest: str, ingested: Ingested) -> InPlace:
+def locate(model_file: Path, graph_digest: str, ingested: Ingested, output_types: OutputTypes | None = None) -> InPlace:
     """Finds the external data of a model on disk and makes a model that reads it there.
 
     onnxruntime opens only files that lie in the given folder after following links. Where they lie elsewhere (in
@@ -40,6 +41,7 @@ def locate(model_file: Path, graph_digest: str, ingested: Ingested) -> InPlace:
         model_file: the model.
         graph_digest: of the model file.
         ingested: what is in it.
+        output_types: as of the model.
 
     Returns:
         The model, in place.
@@ -62,5 +64,6 @@ def locate(model_file: Path, graph_digest: str, ingested: Ingested) -> InPlace:
         byte_count=size,
         graph_bytes=graph_bytes,
         data_folder=folder,
+        output_types=output_types,
     )
     return InPlace(model, model_file.resolve(), graph_digest, files, file_digests)

@@ -2,40 +2,139 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import onnx
 import onnx.shape_inference
 
 from onnxscope_server.catalog import graph
-from onnxscope_server.catalog.value_types import tensor_type, value_type
-from onnxscope_server.domain import ValueType
+from onnxscope_server.catalog.scopes import (
+    FunctionKey,
+    Path,
+    Place,
+    Step,
+    anchor_of,
+    called,
+    control_flow,
+    functions,
+)
+from onnxscope_server.catalog.value_types import tensor_type, type_proto, value_type
+from onnxscope_server.catalog.walk import every_node
+from onnxscope_server.domain import Dimension, TensorType, ValueType
 
 _logger = logging.getLogger(__name__)
 _INFERRED_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
-def types(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ValueType]:
-    """Infers the types of the main graph's values.
+def types(
+    proto: onnx.ModelProto,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    known: Mapping[str, ValueType] = MappingProxyType({}),
+) -> dict[Place, ValueType]:
+    """Infers the types of the values of the main graph, of bodies and of functions.
 
     Args:
-        proto: the model; it is used up.
+        proto: the model, each call with a function of its own; it is used up.
         input_shapes: number of elements along every axis, by input. Inputs that are not named stay as declared.
+        known: types of values that ONNX's inference does not find, by name.
 
     Returns:
-        Types by value name; values of which nothing is known are left out. It never fails: where inference does, the
-        declared types remain.
+        Types by place, of one iteration where there are several; values of which nothing is known are left out. It
+        never fails: where inference does, the declared types remain.
     """
     if not graph.in_order(proto.graph):
         proto = _sorted(proto)
+    _tell(proto, known)
+    inferable = _inferable(proto) - known.keys()
     if input_shapes:
-        _bind(proto, input_shapes)
-    found: dict[str, ValueType] = {}
-    for candidate in (proto, _infer(proto)):
+        _bind(proto, input_shapes, inferable)
+    stated = _set_aside(proto, inferable)
+    found = dict(known)
+    inferred = _infer(proto)
+    for candidate in (proto, inferred):
         if candidate is not None:
             found.update(_declared(candidate.graph))
-    return found
+    for name, shape in stated.items():
+        found[name] = _completed(found.get(name), shape)
+    places = {Place((), name): type_ for name, type_ in found.items()}
+    places |= _inside((inferred or proto).graph.node, (), found, proto)
+    return places
+
+
+def _inside(
+    nodes: Iterable[onnx.NodeProto], path: Path, visible: Mapping[str, ValueType], proto: onnx.ModelProto
+) -> dict[Place, ValueType]:
+    """Types what is in the bodies of nodes, which were inferred, and in functions that they call, which were not."""
+    places: dict[Place, ValueType] = {}
+    local = functions(proto)
+    waiting = [(tuple(nodes), path, visible)]
+    while waiting:
+        nodes, path, visible = waiting.pop()
+        for node in nodes:
+            anchor = anchor_of(node)
+            if not anchor:
+                continue
+            for where, body in control_flow(node):
+                own = dict(_declared(body))
+                below = (*path, Step(anchor, where, node.op_type))
+                waiting.append((tuple(body.node), below, {**visible, **own}))
+                places |= {Place(below, name): type_ for name, type_ in own.items()}
+            if called(node) in local:
+                alone = _alone(local[called(node)], [visible.get(name) for name in node.input], proto, local)
+                inferred = _infer(alone) or alone
+                own = dict(_declared(inferred.graph))
+                below = (*path, Step(anchor, node.op_type, ""))
+                waiting.append((tuple(inferred.graph.node), below, own))
+                places |= {Place(below, name): type_ for name, type_ in own.items()}
+    return places
+
+
+def _alone(
+    function: onnx.FunctionProto,
+    inputs: Iterable[ValueType | None],
+    proto: onnx.ModelProto,
+    local: Mapping[FunctionKey, onnx.FunctionProto],
+) -> onnx.ModelProto:
+    """Makes a model of a function and of those that it needs, its inputs of the types that a call has."""
+    alone = onnx.ModelProto(ir_version=proto.ir_version, opset_import=function.opset_import)
+    alone.graph.name = function.name
+    alone.graph.node.extend(function.node)
+    for name, type_ in itertools.zip_longest(function.input, inputs):
+        if name:
+            alone.graph.input.add(name=name, type=type_proto(type_))
+    alone.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
+    needed: dict[FunctionKey, onnx.FunctionProto] = {}
+    waiting = [function]
+    while waiting:
+        for node in every_node(waiting.pop().node):
+            key = called(node)
+            if key in local and key not in needed:
+                needed[key] = local[key]
+                waiting.append(local[key])
+    alone.functions.extend(needed.values())
+    return alone
+
+
+def exposing_untyped(proto: onnx.ModelProto, found: Collection[str]) -> bytes | None:
+    """Makes a graph whose outputs are the values of which nothing is known, for a runtime to tell their types.
+
+    Args:
+        proto: the model; it is used up.
+        found: names of the values whose types are known.
+
+    Returns:
+        A serialised ModelProto; None where there is no such value.
+    """
+    untyped = {name for node in proto.graph.node for name in node.output if name} - set(found)
+    if not untyped:
+        return None
+    there = {info.name for info in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(untyped - there))
+    return proto.SerializeToString()
 
 
 def _sorted(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,7 +166,16 @@ def _declared(main: onnx.GraphProto) -> Iterable[tuple[str, ValueType]]:
             yield info.name, declared
 
 
-def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _tell(proto: onnx.ModelProto, known: Mapping[str, ValueType]) -> None:
+    """States types that the file doesn't, for inference to go on from."""
+    stated = {info.name: info for info in (*proto.graph.value_info, *proto.graph.output)}
+    for name, type_ in known.items():
+        if isinstance(type_, TensorType):
+            info = stated.get(name) or proto.graph.value_info.add(name=name)
+            info.type.CopyFrom(type_proto(type_))
+
+
+def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]], inferable: Collection[str]) -> None:
     """Fixes the inputs' shapes and drops declared shapes that inference finds again, so that it finds numbers."""
     main = proto.graph
     symbols: dict[str, int] = {}
@@ -83,7 +191,6 @@ def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -
             info.type.tensor_type.shape.dim.add(dim_value=size)
     for info in main.input:
         _substitute(info.type, symbols)
-    inferable = _inferable(proto)
     kept = [info for info in main.value_info if info.name not in inferable]
     for info in kept:
         _substitute(info.type, symbols)
@@ -94,6 +201,37 @@ def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -
             info.type.tensor_type.ClearField("shape")
         else:
             _substitute(info.type, symbols)
+
+
+def _set_aside(proto: onnx.ModelProto, inferable: Collection[str]) -> dict[str, TensorType]:
+    """Takes the shapes away that inference may find by itself: many a stated one does not hold.
+
+    Exporters fix sizes of outputs whose inputs they leave open, and who opens an input's size later leaves the rest.
+    """
+    stated = {}
+    for info in (*proto.graph.value_info, *proto.graph.output):
+        declared = value_type(info.type)
+        if info.name in inferable and isinstance(declared, TensorType) and declared.shape is not None:
+            stated[info.name] = declared
+            info.type.tensor_type.ClearField("shape")
+    return stated
+
+
+def _completed(found: ValueType | None, stated: TensorType) -> ValueType:
+    """Returns what was inferred, completed by what the file states where the two don't contradict each other."""
+    if not isinstance(found, TensorType) or found.shape is None or stated.shape is None:
+        return stated
+    if len(found.shape) != len(stated.shape):
+        return found
+    sizes = (_extent(*pair) for pair in zip(found.shape, stated.shape, strict=True))
+    return replace(found, shape=tuple(sizes))
+
+
+def _extent(found: Dimension, stated: Dimension) -> Dimension:
+    """Returns the size that was inferred; a stated symbol is as good as an inferred one, and better than none."""
+    if found is None or (isinstance(found, str) and isinstance(stated, str)):
+        return stated
+    return found
 
 
 def _inferable(proto: onnx.ModelProto) -> set[str]:

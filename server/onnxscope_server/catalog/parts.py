@@ -6,19 +6,21 @@ unnamed LSTM                       LSTM_0::expand::i, ... LSTM_0::expand::H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import onnx
 
 from onnxscope_server.catalog.definitions import definition
 from onnxscope_server.catalog.definitions.definition import Definition, PartType
 from onnxscope_server.catalog.labels import labels
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, Path, Place, anchor_of, called, functions, scopes, visible
 from onnxscope_server.catalog.slots import free_name, value_names
 from onnxscope_server.catalog.walk import bodies
-from onnxscope_server.domain import HookPoint, Kind, ValueType
+from onnxscope_server.domain import ValueType
 
-_OWN_DOMAINS = ("", "ai.onnx")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,110 +28,115 @@ class Part:
     """A value inside of an operator.
 
     Attributes:
-        address: of the hook point, and name of the value; no value of the model has it.
+        place: where the value is once the operator is taken apart; no value of the model has its name.
+        shown: what the hook point is called in its graph.
         op_type: what computes it; `domain:Type` outside of ONNX's own.
         depends: whether it depends on an input of the model.
     """
 
-    address: str
+    place: Place
+    shown: str
     op_type: str
     depends: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """A node of the main graph, taken apart.
+    """A node, taken apart.
 
     Attributes:
-        anchor: name of the node's first output that has one: it tells which node.
+        anchor: the node's first output that has a name: it tells which node.
         nodes: what computes the parts from what the node reads, in an order in which they can be computed.
         parts: in the order of computation.
         first_input: name of the value that the node reads first.
         part_type: the type of every part from that of the first input, where inference would not find it.
     """
 
-    anchor: str
+    anchor: Place
     nodes: tuple[onnx.NodeProto, ...]
     parts: tuple[Part, ...]
     first_input: str
     part_type: PartType | None
 
 
-def listed(proto: onnx.ModelProto, types: Mapping[str, ValueType], dependent: Collection[str]) -> tuple[Expansion, ...]:
-    """Takes every node of the main graph apart that is made of others.
+def listed(
+    proto: onnx.ModelProto, types: Mapping[Place, ValueType], dependent: Collection[Place]
+) -> tuple[Expansion, ...]:
+    """Takes every node apart that is made of others.
 
     Args:
-        proto: the model, in the order of the file.
-        types: what is known of the types of the main graph's values, by name.
-        dependent: names of the values that depend on an input of the model.
+        proto: the model, each call with a function of its own, in the order of the file.
+        types: what is known of the values' types.
+        dependent: the values that depend on an input of the model.
 
     Returns:
-        An expansion for each such node, in the order of the file.
+        An expansion for each such node, graph by graph.
     """
-    imports = {"" if item.domain in _OWN_DOMAINS else item.domain: item.version for item in proto.opset_import}
-    local = {(function.domain, function.name) for function in proto.functions}
+    local = functions(proto)
     taken = value_names(proto)
     found = []
-    for node, label in zip(proto.graph.node, labels(proto.graph.node), strict=True):
-        anchor = next((name for name in node.output if name), "")
-        if not anchor or (node.domain, node.op_type) in local:
-            continue
-        made_of = definition(node, imports, types)
-        if made_of is not None:
-            found.append(_expanded(node, label, made_of, taken, dependent))
+    depends = dict.fromkeys(dependent, True)
+    for scope in scopes(proto):
+        seen, known = _Seen(scope.path, types), _Seen(scope.path, depends)
+        for node, label in zip(scope.holder.node, labels(scope.holder.node), strict=True):
+            if not anchor_of(node) or called(node) in local:
+                continue
+            made_of = definition(node, scope.imports, seen)
+            if made_of is not None:
+                found.append(_expanded(node, label, made_of, taken, known))
     return tuple(found)
 
 
-def inserted(
-    points: Sequence[HookPoint], expansions: Sequence[Expansion], types: Mapping[str, ValueType]
-) -> tuple[HookPoint, ...]:
-    """Puts parts before the outputs of their nodes.
+class _Seen(Mapping[str, T]):
+    """What is known of values, by the names that a graph sees them by: its own, and those of the graphs around it."""
 
-    Args:
-        points: the hook points of the main graph.
-        expansions: of its nodes.
-        types: what is known of the parts' types, by address.
+    def __init__(self, path: Path, known: Mapping[Place, T]) -> None:
+        self.path = path
+        self._known = known
+        self._paths = tuple(visible(path))
 
-    Returns:
-        All of them, in the order of computation.
-    """
-    of_node = {expansion.anchor: expansion.parts for expansion in expansions}
-    found: list[HookPoint] = []
-    for point in points:
-        found.extend(
-            HookPoint(
-                part.address,
-                part.op_type,
-                types.get(part.address),
-                point.depth if part.depends else 0.0,
-                Kind.ACTIVATION if part.depends else Kind.CONSTANT,
-            )
-            for part in of_node.get(point.address, ())
-        )
-        found.append(point)
-    return tuple(found)
+    def __getitem__(self, name: str) -> T:
+        for path in self._paths:
+            found = self._known.get(Place(path, name))
+            if found is not None:
+                return found
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({place.name for place in self._known if place.path in self._paths})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-def types(expansions: Sequence[Expansion], known: Mapping[str, ValueType]) -> dict[str, ValueType]:
+def add(proto: onnx.ModelProto, expansions: Iterable[Expansion]) -> None:
+    """Puts the parts of every operator beside its node in a parsed model, so that inference types them."""
+    holders = {scope.path: scope.holder for scope in scopes(proto)}
+    for expansion in expansions:
+        holders[expansion.anchor.path].node.extend(expansion.nodes)
+
+
+def types(expansions: Sequence[Expansion], known: Mapping[Place, ValueType]) -> dict[Place, ValueType]:
     """Returns the types of the parts that inference does not find.
 
     Args:
-        expansions: of the main graph's nodes.
-        known: types of its values, by name, as inference found them.
+        expansions: of the model's nodes.
+        known: types as inference found them.
 
     Returns:
-        Types by address.
+        Types by place.
     """
-    found: dict[str, ValueType] = {}
+    found: dict[Place, ValueType] = {}
     for expansion in expansions:
-        part_type = expansion.part_type(known.get(expansion.first_input)) if expansion.part_type else None
+        first = _Seen(expansion.anchor.path, known).get(expansion.first_input)
+        part_type = expansion.part_type(first) if expansion.part_type else None
         if part_type is not None:
-            found |= {part.address: part_type for part in expansion.parts}
+            found |= {part.place: part_type for part in expansion.parts}
     return found
 
 
 def _expanded(
-    node: onnx.NodeProto, label: str, made_of: Definition, taken: set[str], dependent: Collection[str]
+    node: onnx.NodeProto, label: str, made_of: Definition, taken: set[str], dependent: _Seen[bool]
 ) -> Expansion:
     names = dict.fromkeys(made_of.inputs, "")
     names |= dict(zip(made_of.inputs, node.input, strict=False))
@@ -151,10 +158,11 @@ def _expanded(
         computed_by |= dict.fromkeys(inner.output, inner)
     parts = []
     for value in made_of.parts.values():
-        address = names[value]
-        operator = node if made_of.is_one_operator else computed_by[address]
-        parts.append(Part(address, _op_type(operator), address in depends))
-    anchor = next(name for name in node.output if name)
+        name = names[value]
+        operator = node if made_of.is_one_operator else computed_by[name]
+        shown_name = f"{label}::expand::{shown[value]}"
+        parts.append(Part(Place(dependent.path, name), shown_name, _op_type(operator), name in depends))
+    anchor = Place(dependent.path, anchor_of(node))
     return Expansion(anchor, nodes, tuple(parts), next(iter(node.input), ""), made_of.part_type)
 
 
@@ -184,4 +192,4 @@ def _taken_from_outside(node: onnx.NodeProto) -> set[str]:
 
 
 def _op_type(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in _OWN_DOMAINS else f"{node.domain}:{node.op_type}"
+    return node.op_type if node.domain in OWN_DOMAINS else f"{node.domain}:{node.op_type}"

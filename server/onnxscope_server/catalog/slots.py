@@ -5,105 +5,86 @@ unnamed LSTM with outputs ["", "h"]      LSTM_0::output::Y, LSTM_0::output::Y_c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from onnxscope_server.catalog import formal_outputs
 from onnxscope_server.catalog.labels import labels
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, Scope, anchor_of, called, functions, scopes
 from onnxscope_server.catalog.walk import graphs
-from onnxscope_server.domain import HookPoint, Kind, ValueType
-
-_OWN_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An output that a node of the main graph leaves unused.
+    """An output that a node leaves unused.
 
     Attributes:
-        address: of the hook point; no value of the model has that name.
+        place: where the value is once it has a name; no value of the model has that name.
+        shown: what the hook point is called in its graph.
         anchor: name of the node's first output that has one: it tells which node.
         index: place among the node's outputs.
-        companions: addresses of slots that have to be filled with this one.
+        companions: slots that have to be filled with this one.
         typed_by: value that has the same type of element, where onnxruntime has to be told; else empty.
     """
 
-    address: str
+    place: Place
+    shown: str
     anchor: str
     index: int
-    companions: tuple[str, ...]
+    companions: tuple[Place, ...]
     typed_by: str
 
 
-def listed(proto: onnx.ModelProto) -> dict[str, Slot]:
-    """Lists the unused output slots of the main graph.
+def listed(proto: onnx.ModelProto) -> tuple[Slot, ...]:
+    """Lists the unused output slots of a model.
 
     Args:
-        proto: the model, in the order of the file.
+        proto: the model, each call with a function of its own, in the order of the file.
 
     Returns:
-        Slots by address. A node without any named output has none: nothing needs it, and nothing tells it apart.
+        Graph by graph. A node without any named output has none: nothing needs it, and nothing tells it apart.
     """
-    imports = {item.domain: item.version for item in proto.opset_import}
-    own = next((imports[domain] for domain in _OWN_DOMAINS if domain in imports), 1)
-    local = {(function.domain, function.name) for function in proto.functions}
-    nodes = proto.graph.node
+    local = functions(proto)
     taken = value_names(proto)
-    found: dict[str, Slot] = {}
+    return tuple(slot for scope in scopes(proto) for slot in _of_scope(scope, local, taken))
+
+
+def _of_scope(scope: Scope, local: Mapping[tuple[str, str, str], object], taken: set[str]) -> Iterable[Slot]:
+    nodes = scope.holder.node
     for node, label in zip(nodes, labels(nodes), strict=True):
-        anchor = next((name for name in node.output if name), "")
-        if not anchor or (node.domain, node.op_type) in local:
+        anchor = anchor_of(node)
+        if not anchor or called(node) in local:
             continue
-        opset = own if node.domain in _OWN_DOMAINS else imports.get(node.domain, 1)
+        opset = scope.imports.get("" if node.domain in OWN_DOMAINS else node.domain, 1)
         unused = formal_outputs.unused(node, opset)
-        addresses = {output.index: free_name(f"{label}::output::{output.name}", taken) for output in unused}
+        shown = {output.index: f"{label}::output::{output.name}" for output in unused}
+        places = {index: Place(scope.path, free_name(name, taken)) for index, name in shown.items()}
         for output in unused:
-            address = addresses[output.index]
-            companions = tuple(addresses[index] for index in output.companions if index in addresses)
+            companions = tuple(places[index] for index in output.companions if index in places)
             typed_by = node.input[0] if output.typed_by_input else ""
-            found[address] = Slot(address, anchor, output.index, companions, typed_by)
-    return found
+            place = places[output.index]
+            yield Slot(place, shown[output.index], anchor, output.index, companions, typed_by)
 
 
-def fill(proto: onnx.ModelProto, slots: Mapping[str, Slot]) -> None:
+def fill(proto: onnx.ModelProto, slots: Iterable[Slot]) -> None:
     """Names every slot in a parsed model, so that inference types it."""
-    nodes = {name: node for node in proto.graph.node for name in node.output if name}
-    for slot in slots.values():
-        node = nodes[slot.anchor]
+    nodes = {
+        Place(scope.path, name): node
+        for scope in scopes(proto)
+        for node in scope.holder.node
+        for name in node.output
+        if name
+    }
+    for slot in slots:
+        node = nodes[Place(slot.place.path, slot.anchor)]
         node.output.extend([""] * (slot.index + 1 - len(node.output)))
-        node.output[slot.index] = slot.address
-
-
-def inserted(
-    points: Sequence[HookPoint], slots: Mapping[str, Slot], types: Mapping[str, ValueType]
-) -> tuple[HookPoint, ...]:
-    """Puts slots behind the used outputs of their nodes.
-
-    Args:
-        points: the values of the main graph; a node's outputs lie side by side.
-        slots: by address.
-        types: what is known of the slots' types, by address.
-
-    Returns:
-        All of them, in the order of computation.
-    """
-    of_node: dict[str, list[Slot]] = {}
-    for slot in slots.values():
-        of_node.setdefault(slot.anchor, []).append(slot)
-    found: list[HookPoint] = []
-    for point in points:
-        found.append(point)
-        found.extend(
-            HookPoint(slot.address, point.op_type, types.get(slot.address), point.depth, Kind.UNUSED)
-            for slot in of_node.get(point.address, ())
-        )
-    return tuple(found)
+        node.output[slot.index] = slot.place.name
 
 
 def value_names(proto: onnx.ModelProto) -> set[str]:
-    """Returns the names of all values of a model, in bodies too."""
+    """Returns the names of all values of a model, in bodies and functions too."""
     names: set[str] = set()
     for graph in graphs(proto):
         for infos in (graph.input, graph.output):
@@ -111,6 +92,9 @@ def value_names(proto: onnx.ModelProto) -> set[str]:
         names.update(tensor.name for tensor in graph.initializer)
         names.update(sparse.values.name for sparse in graph.sparse_initializer)
         names.update(name for node in graph.node for name in node.output)
+    for function in proto.functions:
+        names.update(function.input)
+        names.update(name for node in function.node for name in node.output)
     return names
 
 

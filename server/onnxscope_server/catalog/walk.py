@@ -25,6 +25,16 @@ def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from function.node
 
 
+def every_node(listed: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yields nodes and all those in their bodies."""
+    waiting = list(listed)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for body in bodies([node]):
+            waiting.extend(body.node)
+
+
 def bodies(listed: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
     """Yields the bodies that nodes hold themselves, not those inside of these."""
     for node in listed:

@@ -17,6 +17,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import DataType, HookPoint, Shape, TensorType, Value
 from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
 from onnxscope_server.rewrite.shapes import shape_probe
+from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Session, Sessions
 
@@ -110,14 +111,14 @@ class BatchAxes:
                 values = await self._runner.run(
                     session,
                     {name: value for name, value in feeds.items() if name in session.segment.inputs},
-                    list(session.segment.captures.values()),
+                    [name for reading in session.segment.captures.values() for name in outputs_read(reading)],
                 )
             except OnnxscopeServerError:
                 return None
             seen.append(
                 {
-                    address: tuple(np.asarray(values[name]).tolist())
-                    for address, name in session.segment.captures.items()
+                    address: tuple(np.asarray(read(reading, values, None)).tolist())
+                    for address, reading in session.segment.captures.items()
                 }
             )
         return _axes(*seen)

@@ -31,6 +31,7 @@ from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
 from onnxscope_server.rewrite.build import build, unmodified
+from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Session, Sessions
 
@@ -129,14 +130,16 @@ class Captures:
         if prepared.watched is not None:
             segment = prepared.watched.segment
             feeds = _feeds(segment, inputs, masks)
-            fetches = list(dict.fromkeys([*segment.captures.values(), *segment.outputs]))
+            needed = [name for reading in segment.captures.values() for name in outputs_read(reading)]
+            fetches = list(dict.fromkeys([*needed, *segment.outputs]))
             slots = unused_slots.filled(prepared.model, prepared.plan)
             with unused_slots.blamed(slots):
                 values = await self._runner.run(prepared.watched, feeds, fetches)
             activations = {
-                capture.address: values[segment.captures[capture.address]] for capture in prepared.plan.captures
+                capture.address: read(segment.captures[capture.address], values, capture.type)
+                for capture in prepared.plan.captures
             }
-            unused_slots.check_made(slots, activations)
+            unused_slots.check_made(prepared.model, prepared.plan, activations)
             outputs = {name: values[name] for name in segment.outputs}
         if prepared.plain is not None:
             feeds = _feeds(prepared.plain.segment, inputs, {})

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.scopes import BRANCHING
 from onnxscope_server.domain import Fidelity, Plan, Value
 from onnxscope_server.errors import ModelInvalidError, RunFailedError
 
@@ -14,7 +15,10 @@ _SHOWN = 5
 
 def filled(model: CatalogModel, plan: Plan) -> tuple[str, ...]:
     """Returns the addresses of the unused output slots that a plan reads."""
-    return tuple(capture.address for capture in plan.captures if capture.address in model.slots)
+    if not model.contents.slots:
+        return ()
+    places = model.contents.places(expand=plan.expand)
+    return tuple(capture.address for capture in plan.captures if places[capture.address] in model.contents.slots)
 
 
 def verdict(model: CatalogModel, addresses: tuple[str, ...]) -> Fidelity:
@@ -39,13 +43,18 @@ def blamed(addresses: tuple[str, ...]) -> Iterator[None]:
         raise type(error)(f"{_told(addresses)} {error.message}", **error.metadata) from error
 
 
-def check_made(addresses: tuple[str, ...], activations: Mapping[str, Value]) -> None:
-    """Checks that every slot came with a value.
+def check_made(model: CatalogModel, plan: Plan, activations: Mapping[str, Value]) -> None:
+    """Checks that every slot came with a value, but for branches that may not have been taken.
 
     Raises:
         RunFailedError: a kernel left one empty.
     """
-    empty = tuple(address for address in addresses if activations[address] is None)
+    places = model.contents.places(expand=plan.expand)
+    empty = tuple(
+        address
+        for address in filled(model, plan)
+        if activations[address] is None and not any(step.op_type in BRANCHING for step in places[address].path)
+    )
     if empty:
         raise RunFailedError(
             f"{_told(empty)} onnxruntime's kernel does not make it. Leave it out",

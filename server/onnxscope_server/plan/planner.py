@@ -27,9 +27,8 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
         HookPointNotFoundError: a selector matches nothing, or a reduction's selector none of what is captured.
         SelectorInvalidError: a selector cannot be read.
         ReductionInvalidError: a reduction does not fit a hook point.
-        NotImplementedYetError: an address lies inside a node.
     """
-    points = select(model.points(expand=spec.expand), spec.selectors, model.node_names) if spec.selectors else ()
+    points = select(model.points(expand=spec.expand), spec.selectors) if spec.selectors else ()
     chosen = _reductions(points, spec.reductions)
     inputs = {item.name for item in (*model.inputs, *model.optional_inputs)}
     captures = []
@@ -44,7 +43,8 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
             )
         type_ = point.type if reduction is None else reduced(point.address, reduction, point.type)
         captures.append(Capture(point.address, reduction, type_))
-    expand = spec.expand and any(capture.address in model.parts for capture in captures)
+    plain = {point.address for point in model.hook_points} if spec.expand else ()
+    expand = spec.expand and any(capture.address not in plain for capture in captures)
     return Plan(model.digest, tuple(captures), spec.outputs, spec.exact, expand)
 
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import regex
 
 from onnxscope_server.domain import HookPoint, Kind, TensorType
-from onnxscope_server.errors import HookPointNotFoundError, NotImplementedYetError, SelectorInvalidError
+from onnxscope_server.errors import HookPointNotFoundError, SelectorInvalidError
 from onnxscope_server.plan.element_types import BY_NAME
 
 _MAX_LENGTH = 2000
@@ -38,15 +38,12 @@ _DEPTH = re.compile(r"(?P<low>[0-9]*\.?[0-9]*)\.\.(?P<high>[0-9]*\.?[0-9]*)")
 Test: TypeAlias = Callable[[HookPoint], bool]
 
 
-def select(
-    hook_points: Sequence[HookPoint], selectors: Sequence[str], node_names: Collection[str] = ()
-) -> tuple[HookPoint, ...]:
+def select(hook_points: Sequence[HookPoint], selectors: Sequence[str]) -> tuple[HookPoint, ...]:
     """Chooses hook points.
 
     Args:
         hook_points: of a model, in its order.
         selectors: what to choose, one after the other; a hook point is chosen once.
-        node_names: of the model, to tell an address in a body or a function from one that is nowhere.
 
     Returns:
         By selector, and in the model's order for each.
@@ -54,7 +51,6 @@ def select(
     Raises:
         HookPointNotFoundError: a selector matches nothing; the text names the closest addresses.
         SelectorInvalidError: a selector cannot be read.
-        NotImplementedYetError: an address lies inside a node.
     """
     chosen: dict[str, HookPoint] = {}
     by_address = {point.address: point for point in hook_points}
@@ -65,7 +61,7 @@ def select(
             chosen = {point.address: point for point in hook_points if _computed(point)}
         found = matching(hook_points, positive, every_kind=away)
         if not found:
-            raise _nothing(hook_points, positive, node_names)
+            raise _nothing(hook_points, positive)
         for point in found:
             if away:
                 chosen.pop(point.address, None)
@@ -180,18 +176,10 @@ def _invalid(selector: str, why: str) -> SelectorInvalidError:
     return SelectorInvalidError(f"The selector {selector!r} cannot be read: {why}.", selector=selector)
 
 
-def _nothing(
-    hook_points: Sequence[HookPoint], selector: str, node_names: Collection[str]
-) -> HookPointNotFoundError | NotImplementedYetError:
+def _nothing(hook_points: Sequence[HookPoint], selector: str) -> HookPointNotFoundError:
     if _PART in selector and not any(_PART in point.address for point in hook_points):
         text = "The parts of operators are hook points with expand=True, of operators that are made of others."
         return HookPointNotFoundError(f"{selector!r} matches no hook point. {text}", selector=selector, closest="")
-    node, inside, _ = selector.partition("::")
-    if inside and node in node_names and _PART not in selector:
-        return NotImplementedYetError(
-            f"{selector!r} lies inside of node {node!r}: only the values of the main graph are hook points yet.",
-            feature="hook points inside of nodes",
-        )
     if selector.startswith("op:"):
         known = sorted({f"op:{point.op_type}" for point in hook_points if point.op_type})
     else:

@@ -6,10 +6,13 @@ import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import OutputMode, Plan, Segment
+from onnxscope_server.domain import Output, OutputMode, Plan, Segment
+from onnxscope_server.rewrite import readings
 from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.expose import Expose
 from onnxscope_server.rewrite.fill_slots import FillSlots
+from onnxscope_server.rewrite.lift import Lift
+from onnxscope_server.rewrite.name_copies import NameCopies
 from onnxscope_server.rewrite.outputs import DropOutputs
 from onnxscope_server.rewrite.prune import Prune
 from onnxscope_server.rewrite.reduce import Reduce
@@ -30,30 +33,37 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
         NotImplementedYetError: an address is not in the main graph.
         ReductionInvalidError: a reduction does not fit its value or the model's opset.
     """
-    rewritten = model.graph()
-    plain = [capture.address for capture in plan.captures if capture.reduction is None]
-    points = model.points(expand=plan.expand) if len(plain) < len(plan.captures) else ()
-    types = {point.address: point.type for point in points}
-    expose = Expose(plain)
+    contents = model.contents
+    where = contents.places(expand=plan.expand)
+    places = {capture.address: where[capture.address] for capture in plan.captures}
+    rewritten = model.graph({place.path for place in places.values() if place.path})
+    types = contents.typed({}, expand=plan.expand)
+    slots = [contents.slots[place] for place in places.values() if place in contents.slots]
+    taken_apart = [contents.parts[place] for place in places.values() if place in contents.parts] if plan.expand else []
+    reduced = {capture.address: capture.reduction for capture in plan.captures if capture.reduction is not None}
     reduce = Reduce(
-        {
-            capture.address: (capture.reduction, types.get(capture.address))
-            for capture in plan.captures
-            if capture.reduction is not None
-        }
+        {address: (reduction, places[address], types.get(places[address])) for address, reduction in reduced.items()}
     )
-    slots = [model.slots[capture.address] for capture in plan.captures if capture.address in model.slots]
-    passes: list[ir.passes.InPlacePass] = [expose, reduce, Prune()]
-    if slots:
-        passes.insert(0, FillSlots(slots, model.slots, model.typed({})))
-    if plan.expand:
-        expansions = {capture.address: model.parts.get(capture.address) for capture in plan.captures}
-        passes.insert(0, Expand({item.anchor: item for item in expansions.values() if item is not None}.values()))
+    lift = Lift({address: place for address, place in places.items() if place.path and address not in reduced}, types)
     if plan.outputs is OutputMode.NONE:
-        passes.insert(0, DropOutputs())
-    for one in passes:
-        one(rewritten)
-    captures = expose.exposed | reduce.reduced
+        DropOutputs()(rewritten)
+    Expand({item.anchor: item for item in taken_apart}.values())(rewritten)
+    FillSlots(slots, contents.slots, types)(rewritten)
+    reduce(rewritten)
+    lift(rewritten)
+    plain = {
+        address: Output(place.name) for address, place in places.items() if not place.path and address not in reduced
+    }
+    risen = plain | lift.lifted
+    expose = Expose(name for reading in risen.values() for name in readings.names(reading))
+    expose(rewritten)
+    Prune()(rewritten)
+    NameCopies()(rewritten)
+    captures = {
+        address: readings.replaced(reading, lambda name: Output(expose.exposed[name]))
+        for address, reading in risen.items()
+    }
+    captures |= {address: Output(name) for address, name in reduce.reduced.items()}
     keeps_outputs = plan.outputs is not OutputMode.NONE
     return Segment(
         graph=graph.write(rewritten),

@@ -31,7 +31,7 @@ def tensor_digest(tensor: onnx.TensorProto, folder: Path | None) -> bytes:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return digest(head, b"external", _external(tensor, folder))
     if tensor.HasField("raw_data"):
-        return digest(head, b"raw", tensor.raw_data)
+        return digest(head, b"raw", _content(tensor.raw_data))
     bare = onnx.TensorProto()
     bare.CopyFrom(tensor)
     bare.ClearField("name")
@@ -75,4 +75,9 @@ def _external(tensor: onnx.TensorProto, folder: Path | None) -> bytes:
         memoryview(whole) as view,
         view[start:end] as piece,
     ):
-        return hashlib.blake2b(piece, digest_size=_SIZE).digest()
+        return _content(piece)
+
+
+def _content(data: bytes | memoryview) -> bytes:
+    # twice as fast as blake2b where the processor computes it, and there may be gigabytes
+    return hashlib.sha256(data).digest()

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from onnx import helper
 
 from onnxscope_server.catalog.parts import Expansion
-from onnxscope_server.rewrite.expose import values_by_name
+from onnxscope_server.catalog.scopes import visible
+from onnxscope_server.rewrite.scopes import holder_at, values_by_name
 
 
 class Expand(ir.passes.InPlacePass):
@@ -29,16 +30,20 @@ class Expand(ir.passes.InPlacePass):
         self._expansions = tuple(expansions)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Adds the nodes at the end of the graph."""
-        values = values_by_name(model.graph)
+        """Adds the nodes at the end of the graph that the operator is in."""
         for expansion in self._expansions:
-            model.graph.extend(_nodes(expansion.nodes, values))
+            values: dict[str, ir.Value] = {}
+            for path in visible(expansion.anchor.path):
+                values = values_by_name(holder_at(model, path)) | values
+            holder_at(model, expansion.anchor.path).extend(_nodes(expansion.nodes, values))
         return ir.passes.PassResult(model, modified=bool(self._expansions))
 
     def ensures(self, model: ir.Model) -> None:
-        """Every part is a value of the main graph."""
-        names = {value.name for node in model.graph for value in node.outputs}
-        if any(part.address not in names for expansion in self._expansions for part in expansion.parts):
+        """Every part is a value of the graph that its node is in."""
+        for expansion in self._expansions:
+            names = values_by_name(holder_at(model, expansion.anchor.path))
+            if all(part.place.name in names for part in expansion.parts):
+                continue
             raise ir.passes.PostconditionError("a part is missing")
 
 

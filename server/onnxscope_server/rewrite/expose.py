@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from onnxscope_server.errors import NotImplementedYetError
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
+from onnxscope_server.rewrite.scopes import values_by_name
 
 _T = ir.DataType
 _ALWAYS = frozenset(
@@ -51,17 +51,13 @@ class Expose(ir.passes.InPlacePass):
         self.exposed: dict[str, str] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Extends the list of outputs.
-
-        Raises:
-            NotImplementedYetError: an address is not in the main graph.
-        """
+        """Extends the list of outputs."""
         values = values_by_name(model.graph)
         outputs = {value.name for value in model.graph.outputs}
         names = FreshNames(model)
         modified = False
         for address in self._addresses:
-            value = main_value(values, address)
+            value = values[address]
             if address not in outputs:
                 if value.is_graph_input() and _has_identity(value, opset_of(model)):
                     value = _copied(model.graph, value, names.like(f"{address}::exposed"))
@@ -75,28 +71,6 @@ class Expose(ir.passes.InPlacePass):
         outputs = {value.name for value in model.graph.outputs}
         if not outputs.issuperset(self.exposed.values()):
             raise ir.passes.PostconditionError("an exposed value is not an output")
-
-
-def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
-    """Returns the values of one graph, without those of its bodies."""
-    values = {value.name: value for value in graph.inputs if value.name}
-    values |= graph.initializers
-    values |= {value.name: value for node in graph for value in node.outputs if value.name}
-    return values
-
-
-def main_value(values: dict[str, ir.Value], address: str) -> ir.Value:
-    """Returns the value of the main graph that has an address.
-
-    Raises:
-        NotImplementedYetError: there is none; the address leads into a body or a function.
-    """
-    if address not in values:
-        raise NotImplementedYetError(
-            f"{address!r} is not a value of the main graph: values in bodies and functions can't be captured "
-            "yet. Capture the outputs of the node around it."
-        )
-    return values[address]
 
 
 def _has_identity(value: ir.Value, opset: int) -> bool:

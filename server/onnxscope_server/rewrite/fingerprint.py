@@ -8,7 +8,7 @@ except for those of the inputs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,20 +30,23 @@ class Cone:
     operators: Mapping[tuple[str, str], int]
 
 
-def cones_of_file(path: Path) -> Mapping[str, Cone]:
-    """Returns the cone of every output of an optimised graph that onnxruntime wrote.
+def cones_of_file(path: Path, outputs: Collection[str] | None = None) -> Mapping[str, Cone]:
+    """Returns the cones of outputs of an optimised graph that onnxruntime wrote.
 
     Args:
         path: the file (`SessionOptions.optimized_model_filepath`), in a folder of its own.
+        outputs: which of them; None for all.
 
     Returns:
         Cones by output name.
     """
-    return cones(path.read_bytes(), path.parent)
+    return cones(path.read_bytes(), path.parent, outputs)
 
 
-def cones(optimised: bytes, folder: Path | None = None) -> Mapping[str, Cone]:
-    """Returns the cone of every output of an optimised graph.
+def cones(optimised: bytes, folder: Path | None = None, outputs: Collection[str] | None = None) -> Mapping[str, Cone]:
+    """Returns the cones of outputs of an optimised graph.
+
+    Each walks the graph once more: of a graph with a thousand outputs ask for those that will be compared.
 
     onnxruntime writes weights that it did not touch as references to the model's own file; those are known by file,
     place and length, and are not read. Only what it wrote anew beside the graph
@@ -52,6 +55,7 @@ def cones(optimised: bytes, folder: Path | None = None) -> Mapping[str, Cone]:
     Args:
         optimised: a serialised ModelProto.
         folder: where onnxruntime wrote it; None where it wrote no weights beside it.
+        outputs: which of them; None for all.
 
     Returns:
         Cones by output name.
@@ -61,6 +65,7 @@ def cones(optimised: bytes, folder: Path | None = None) -> Mapping[str, Cone]:
     return {
         item.name: Cone(wiring.digest_of(item.name).hex(), wiring.operators_below(item.name))
         for item in model.graph.output
+        if outputs is None or item.name in outputs
     }
 
 

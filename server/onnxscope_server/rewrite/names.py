@@ -6,17 +6,18 @@ import itertools
 
 import onnx_ir as ir
 
-from onnxscope_server.rewrite.bodies import inner_graphs
+from onnxscope_server.catalog.inside import inner_graphs
 
 
 def value_names(model: ir.Model) -> set[str]:
-    """Returns the names of all values of the main graph and of every body in it."""
-    graphs = [model.graph, *(body for node in model.graph for body in inner_graphs(node))]
+    """Returns the names of all values of the main graph, of functions, and of every body in them."""
+    holders: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    holders += [body for holder in tuple(holders) for node in holder for body in inner_graphs(node)]
     names: set[str] = set()
-    for graph in graphs:
-        names.update(value.name for value in (*graph.inputs, *graph.outputs) if value.name)
-        names.update(graph.initializers)
-        names.update(value.name for node in graph for value in node.outputs if value.name)
+    for holder in holders:
+        names.update(value.name for value in (*holder.inputs, *holder.outputs) if value.name)
+        names.update(holder.initializers if isinstance(holder, ir.Graph) else ())
+        names.update(value.name for node in holder for value in node.outputs if value.name)
     return names
 
 

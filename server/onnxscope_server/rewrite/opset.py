@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, Path
+from onnxscope_server.rewrite.scopes import holder_at
+
 # for models without a node of ONNX's own: known to every onnxruntime that this server runs on
 _OPSET_WHERE_NONE = 13
 
 
-def opset_of(model: ir.Model) -> int:
-    """Returns the version of ONNX's own operators that the main graph's nodes have.
+def opset_of(model: ir.Model, path: Path = ()) -> int:
+    """Returns the version of ONNX's own operators that nodes have.
 
-    A model that imports none (only `ai.onnx.ml`, say) gets an import, so that operators can be added.
+    A model or function that imports none (only `ai.onnx.ml`, say) gets an import, so that operators can be added.
+
+    Args:
+        model: the model.
+        path: to the graph that holds the nodes.
     """
-    imports = model.graph.opset_imports
-    for domain in ("", "ai.onnx"):
+    calls = [depth for depth, step in enumerate(path, 1) if not step.op_type]
+    imports = holder_at(model, path[: calls[-1]]).opset_imports if calls else model.graph.opset_imports
+    for domain in OWN_DOMAINS:
         if domain in imports:
             return imports[domain]
-    imports[""] = _OPSET_WHERE_NONE
-    return _OPSET_WHERE_NONE
+    imports[""] = model.graph.opset_imports.get("", _OPSET_WHERE_NONE)
+    return imports[""]

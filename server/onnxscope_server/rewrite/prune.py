@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxscope_server.rewrite.bodies import bodies, values_read
+from onnxscope_server.catalog.inside import bodies, values_read
 
 
 class Prune(ir.passes.InPlacePass):
@@ -71,7 +71,7 @@ def _called(model: ir.Model) -> set[ir.OperatorIdentifier]:
     waiting = list(model.graph)
     while waiting:
         node = waiting.pop()
-        waiting.extend(inner for body in bodies(node) for inner in body)
+        waiting.extend(inner for _, body in bodies(node) for inner in body)
         key = node.op_identifier()
         if key in model.functions and key not in called:
             called.add(key)

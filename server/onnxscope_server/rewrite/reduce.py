@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from onnxscope_server.catalog.scopes import Place
 from onnxscope_server.domain import DataType, Reduction, TensorType, ValueType
+from onnxscope_server.errors import NotImplementedYetError
 from onnxscope_server.rewrite.element_types import opset_needed
-from onnxscope_server.rewrite.expose import main_value, values_by_name
 from onnxscope_server.rewrite.fragment import Fragment
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.reductions import MASKED, REDUCERS
+from onnxscope_server.rewrite.scopes import values_by_name
 from onnxscope_server.rewrite.subject import Subject, invalid
 
 _OLDEST_OPSET = 7
@@ -44,7 +46,7 @@ class Reduce(ir.passes.InPlacePass):
         masks: the graph input of each mask that was added, after the call.
     """
 
-    def __init__(self, reductions: Mapping[str, tuple[Reduction, ValueType | None]]) -> None:
+    def __init__(self, reductions: Mapping[str, tuple[Reduction, Place, ValueType | None]]) -> None:
         self._reductions = dict(reductions)
         self.reduced: dict[str, str] = {}
         self.masks: dict[str, str] = {}
@@ -58,8 +60,13 @@ class Reduce(ir.passes.InPlacePass):
         """
         values = values_by_name(model.graph)
         names = FreshNames(model)
-        for address, (reduction, declared) in self._reductions.items():
-            value = main_value(values, address)
+        for address, (reduction, place, declared) in self._reductions.items():
+            if place.path:
+                raise NotImplementedYetError(
+                    f"{address!r} is inside of a node, where nothing is reduced yet. Capture it without a reduction.",
+                    feature="reductions inside of nodes",
+                )
+            value = values[place.name]
             if not isinstance(declared, TensorType | None) or (declared and declared.sparse):
                 raise invalid(address, reduction, "it is not an array. Capture it without a reduction")
             opset = _opset(model, address, reduction, declared)

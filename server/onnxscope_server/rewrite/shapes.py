@@ -8,11 +8,9 @@ import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Kind, Segment, TensorType
+from onnxscope_server.domain import DataType, Kind, Output, Segment, TensorType
 from onnxscope_server.rewrite.build import inputs_read
-from onnxscope_server.rewrite.element_types import opset_needed
 from onnxscope_server.rewrite.expand import Expand
-from onnxscope_server.rewrite.expose import values_by_name
 from onnxscope_server.rewrite.fill_slots import FillSlots
 from onnxscope_server.rewrite.fragment import Fragment
 from onnxscope_server.rewrite.free_axes import FreeAxes
@@ -20,8 +18,29 @@ from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.outputs import DropOutputs
 from onnxscope_server.rewrite.prune import Prune
+from onnxscope_server.rewrite.scopes import values_by_name
 
 _KINDS = frozenset({Kind.INPUT, Kind.ACTIVATION, Kind.OUTPUT, Kind.UNUSED})
+# first opset whose Shape onnxruntime computes for an element type, where that is not the first of all
+_SINCE = {
+    DataType.BFLOAT16: 13,
+    DataType.FLOAT8E4M3FN: 21,
+    DataType.FLOAT8E4M3FNUZ: 21,
+    DataType.FLOAT8E5M2: 21,
+    DataType.FLOAT8E5M2FNUZ: 21,
+}
+_NEVER = frozenset(
+    {
+        DataType.COMPLEX64,
+        DataType.COMPLEX128,
+        DataType.UINT4,
+        DataType.INT4,
+        DataType.FLOAT4E2M1,
+        DataType.FLOAT8E8M0,
+        DataType.UINT2,
+        DataType.INT2,
+    }
+)
 
 
 class ProbeShapes(ir.passes.InPlacePass):
@@ -57,6 +76,7 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = (), *, 
 
     Inputs, activations, outputs and unused slots of the main graph that are known to be arrays are asked; others have
     no shape, or none that could be asked for without knowing their type.
+    Nor are arrays asked whose elements onnxruntime's Shape does not take.
 
     Args:
         model: the model; it is not changed.
@@ -67,19 +87,25 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = (), *, 
         A segment whose captures are int64 [rank], by address.
     """
     rewritten = model.graph()
-    slots = [model.slots[point.address] for point in model.hook_points if point.kind is Kind.UNUSED and point.type]
-    FillSlots(slots, model.slots, {})(rewritten)
+    contents = model.contents
+    known = contents.typed({}, expand=expand)
+    slots = [slot for place, slot in contents.slots.items() if not place.path and place in known]
+    FillSlots(slots, contents.slots, {})(rewritten)
     if expand:
-        Expand({item.anchor: item for item in model.parts.values()}.values())(rewritten)
+        parts = (item for item in contents.parts.values() if not item.anchor.path)
+        Expand({item.anchor: item for item in parts}.values())(rewritten)
     opset, values = opset_of(rewritten), values_by_name(rewritten.graph)
+    places = contents.places(expand=expand)
     addresses = [
         point.address
         for point in model.points(expand=expand)
         if point.kind in _KINDS
+        and not places[point.address].path
         and point.address in values
         and isinstance(point.type, TensorType)
         and not point.type.sparse
-        and opset_needed(point.type.data_type) <= opset
+        and point.type.data_type not in _NEVER
+        and _SINCE.get(point.type.data_type, 1) <= opset
     ]
     probe = ProbeShapes(addresses)
     for one in (FreeAxes(free), DropOutputs(), probe, Prune()):
@@ -87,7 +113,7 @@ def shape_probe(model: CatalogModel, free: Collection[tuple[str, int]] = (), *, 
     return Segment(
         graph=graph.write(rewritten),
         data_folder=model.data_folder,
-        captures=probe.shapes,
+        captures={address: Output(name) for address, name in probe.shapes.items()},
         outputs=(),
         inputs=inputs_read(model, rewritten),
         masks={},

@@ -25,7 +25,7 @@ _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 OPTIMISED_WEIGHTS = "weights"
 _TOO_LARGE = "Protobuf serialization failed"
 
-Fingerprint = Callable[[Path], Mapping[str, Any]]
+Fingerprint = Callable[[Path, Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ class Session:
         segment: what it runs.
         opening: how to open it.
         exact: without optimisation.
-        fingerprint: reads the optimised graph's file, beside which there may be `OPTIMISED_WEIGHTS`, for `cones`; None
-            where nobody will ask.
+        fingerprint: reads the optimised graph's file, beside which there may be `OPTIMISED_WEIGHTS`, for `cones` of the
+            model's own outputs; None where nobody will ask.
 
     Attributes:
         segment: what it runs.
@@ -176,12 +176,12 @@ class Session:
         return len(self.segment.graph) + (_folder_bytes(folder) if folder is not None else 0)
 
     def cones(self) -> Mapping[str, Any]:
-        """Returns the fingerprint of the optimised graph; its file is read once and removed."""
+        """Returns the fingerprints of the model's own outputs; the optimised graph's file is read once and removed."""
         with self._lock:
             if self._cones is None:
                 if self._fingerprint is None or self._optimised_file is None:
                     raise ValueError("this session was made without keep_optimised")
-                self._cones = self._fingerprint(self._optimised_file)
+                self._cones = self._fingerprint(self._optimised_file, self.segment.outputs)
                 self._forget_optimised()
             return self._cones
 

@@ -1,8 +1,14 @@
-"""The trial load: a model enters the catalog only where onnxruntime can load it."""
+"""What loading alone tells: whether onnxruntime takes a model at all, and the types that it infers."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import ValueType
+from onnxscope_server.errors import ModelInvalidError
+from onnxscope_server.run.node_types import declared_type
 from onnxscope_server.run.session import Opening
 
 _DEFAULT = Opening()
@@ -15,7 +21,9 @@ _SMALLEST = (
 
 
 def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
-    """Checks that onnxruntime loads a model, without optimising it.
+    """Checks that onnxruntime loads a model, without optimising it; where that fails, as it will be run.
+
+    The optimiser may fold or fuse away a node that onnxruntime has no kernel for.
 
     This does not guard against models made to hurt: nested functions of 1.9 KB that unfold without end make the load
     hang, and a Loop of 2^62 trips loads well and only ends when its run is cancelled. A load cannot be
@@ -29,7 +37,26 @@ def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
         ModelInvalidError: onnxruntime refuses it.
         OutOfMemoryError: there is not enough memory for its weights.
     """
-    opening.open(model.graph_bytes, model.data_folder, exact=True, entries=_QUICK)
+    _open(model.graph_bytes, model.data_folder, opening)
+
+
+def output_types(graph: bytes, data_folder: Path | None, opening: Opening = _DEFAULT) -> dict[str, ValueType | None]:
+    """Tells the types of a graph's outputs as onnxruntime infers them; it knows more operators than onnx does.
+
+    Args:
+        graph: serialised ModelProto; its outputs may lack types.
+        data_folder: where its external data lies.
+        opening: how the server opens sessions.
+
+    Returns:
+        Types by output name, as far as they are known.
+
+    Raises:
+        ModelInvalidError: onnxruntime refuses it.
+        OutOfMemoryError: there is not enough memory for its weights.
+    """
+    session = _open(graph, data_folder, opening)
+    return {item.name: declared_type(item.type, item.shape) for item in session.get_outputs()}
 
 
 def providers_in_use(opening: Opening) -> tuple[str, ...]:
@@ -38,3 +65,10 @@ def providers_in_use(opening: Opening) -> tuple[str, ...]:
     onnxruntime leaves out a provider whose libraries fail to load, and puts the CPU behind those that were asked for.
     """
     return tuple(opening.open(_SMALLEST, None, exact=True).get_providers())
+
+
+def _open(graph: bytes, data_folder: Path | None, opening: Opening) -> Any:
+    try:
+        return opening.open(graph, data_folder, exact=True, entries=_QUICK)
+    except ModelInvalidError:
+        return opening.open(graph, data_folder, exact=False, entries=_QUICK)

@@ -1,4 +1,4 @@
-"""What lies inside of a node: the nodes of its bodies, and the values that they take from outside."""
+"""What lies inside of a node of onnx-ir: the nodes of its bodies, and the values that they take from outside."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 
-def bodies(node: ir.Node) -> Iterator[ir.Graph]:
-    """Yields the graphs that are attributes of a node: branches of an If, the body of a Loop or Scan."""
-    for attribute in node.attributes.values():
+def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """Yields the graphs that are attributes of a node, and the attributes' names: branches of an If, a Loop's body."""
+    for name, attribute in node.attributes.items():
         if attribute.is_ref():
             continue
         if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
+            yield name, attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
+            for graph in attribute.as_graphs():
+                yield name, graph
 
 
 def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
     """Yields the bodies of a node, and theirs, at every depth."""
-    waiting = list(bodies(node))
+    waiting = [graph for _, graph in bodies(node)]
     while waiting:
         graph = waiting.pop()
         yield graph
         for inner in graph:
-            waiting.extend(bodies(inner))
+            waiting.extend(body for _, body in bodies(inner))
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """Yields the nodes in the bodies of a node, at every depth."""
+    for graph in inner_graphs(node):
+        yield from graph
 
 
 def values_read(node: ir.Node) -> Iterator[ir.Value]:

@@ -1,0 +1,251 @@
+"""What is in a model: its hook points, where each is, and the types of their values. Found out once, never changed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from types import MappingProxyType
+from typing import TypeAlias
+
+import onnx
+
+from onnxscope_server.catalog import graph, hook_points, inference, own_functions, parts, slots
+from onnxscope_server.catalog.hook_points import Found
+from onnxscope_server.catalog.parts import Expansion, Part
+from onnxscope_server.catalog.scopes import Path, Place, scopes
+from onnxscope_server.catalog.slots import Slot, free_name
+from onnxscope_server.domain import HookPoint, Kind, SequenceType, TensorType, ValueType
+from onnxscope_server.errors import OnnxscopeServerError
+
+OutputTypes: TypeAlias = Callable[[bytes, FilePath | None], Mapping[str, ValueType | None]]
+
+_logger = logging.getLogger(__name__)
+_SHAPES_KEPT = 16
+_Bound: TypeAlias = tuple[frozenset[tuple[str, tuple[int, ...]]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A hook point before it has an address: what it is called in its graph, and what it is."""
+
+    place: Place
+    shown: str
+    op_type: str
+    depth: float
+    kind: Kind
+
+
+class Contents:
+    """What is in a model. Safe to share between threads.
+
+    Args:
+        graph_bytes: a serialised ModelProto.
+        data_folder: where its external data lies; None where there is none.
+        overridable: whether initializers that are also inputs count as inputs.
+        output_types: tells the types of a graph's outputs as the runtime infers them, given the graph and its folder.
+    """
+
+    def __init__(
+        self,
+        graph_bytes: bytes,
+        data_folder: FilePath | None,
+        *,
+        overridable: bool,
+        output_types: OutputTypes | None = None,
+    ) -> None:
+        self._graph_bytes = graph_bytes
+        self._data_folder = data_folder
+        self._overridable = overridable
+        self._output_types = output_types
+        self._lock = threading.RLock()
+        self._typed_lock = threading.Lock()
+        self._typed: OrderedDict[_Bound, Mapping[Place, ValueType]] = OrderedDict()
+
+    def points(self, *, expand: bool) -> tuple[HookPoint, ...]:
+        """Returns the hook points, and with `expand` the parts of operators too, in the order of computation."""
+        with self._lock:
+            return self._expanded_points if expand else self._points
+
+    def places(self, *, expand: bool) -> Mapping[str, Place]:
+        """Returns where each hook point is, with `expand` the parts of operators too, by address."""
+        with self._lock:
+            addresses = self._expanded_addresses if expand else self._addresses
+        return {address: place for place, address in addresses.items()}
+
+    @functools.cached_property
+    def slots(self) -> Mapping[Place, Slot]:
+        """The unused output slots."""
+        with self._lock:
+            return MappingProxyType({slot.place: slot for slot in self._slots})
+
+    @functools.cached_property
+    def parts(self) -> Mapping[Place, Expansion]:
+        """What each part of an operator belongs to."""
+        with self._lock:
+            return MappingProxyType({part.place: item for item in self._expansions for part in item.parts})
+
+    def typed(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False) -> Mapping[Place, ValueType]:
+        """Infers the types of values and unused slots, without running the model or opening the weights.
+
+        Args:
+            input_shapes: number of elements along every axis, by input; inputs that are not named stay as declared.
+            expand: the parts of operators too.
+
+        Returns:
+            Types of one iteration, by place; values of which nothing is known are left out.
+        """
+        key = (frozenset(input_shapes.items()), expand)
+        with self._typed_lock:
+            found = self._typed.get(key)
+        if found is None:
+            with self._lock:
+                found = MappingProxyType(self._inferred(input_shapes, expand=expand))
+        with self._typed_lock:
+            self._typed[key] = found
+            self._typed.move_to_end(key)
+            while len(self._typed) > _SHAPES_KEPT:
+                self._typed.popitem(last=False)
+        return found
+
+    def typed_activations(
+        self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False
+    ) -> Mapping[str, ValueType]:
+        """Does what `typed` does, for what hook points hold over all iterations.
+
+        Returns:
+            Types by address.
+        """
+        with self._lock:
+            addresses = self._expanded_addresses if expand else self._addresses
+        return {
+            addresses[place]: over_all
+            for place, type_ in self.typed(input_shapes, expand=expand).items()
+            if place in addresses and (over_all := _over_iterations(type_, place.repeats)) is not None
+        }
+
+    @functools.cached_property
+    def _points(self) -> tuple[HookPoint, ...]:
+        return _made(self._entries, self._addresses, self.typed({}))
+
+    @functools.cached_property
+    def _expanded_points(self) -> tuple[HookPoint, ...]:
+        of_node: dict[Place, tuple[Part, ...]] = {item.anchor: item.parts for item in self._expansions}
+        entries = []
+        for entry in self._entries:
+            for part in of_node.get(entry.place, ()):
+                kind = Kind.ACTIVATION if part.depends else Kind.CONSTANT
+                depth = entry.depth if part.depends else 0.0
+                entries.append(_Entry(part.place, part.shown, part.op_type, depth, kind))
+            entries.append(entry)
+        return _made(entries, self._expanded_addresses, self.typed({}, expand=True))
+
+    @functools.cached_property
+    def _entries(self) -> list[_Entry]:
+        of_node: dict[Place, list[Slot]] = {}
+        for slot in self._slots:
+            of_node.setdefault(Place(slot.place.path, slot.anchor), []).append(slot)
+        entries = []
+        for found in self._found:
+            entries.append(_Entry(found.place, found.place.name, found.op_type, found.depth, found.kind))
+            entries.extend(
+                _Entry(slot.place, slot.shown, found.op_type, found.depth, Kind.UNUSED)
+                for slot in of_node.get(found.place, ())
+            )
+        return entries
+
+    @functools.cached_property
+    def _addresses(self) -> dict[Place, str]:
+        """Addresses of the hook points; those of the main graph are the values' own names, whatever comes later."""
+        taken = {entry.place.name for entry in self._entries if not entry.place.path}
+        return {entry.place: self._address(entry.place, entry.shown, taken) for entry in self._entries}
+
+    @functools.cached_property
+    def _expanded_addresses(self) -> dict[Place, str]:
+        taken = set(self._addresses.values())
+        of_parts = [part for item in self._expansions for part in item.parts]
+        return self._addresses | {part.place: self._address(part.place, part.shown, taken) for part in of_parts}
+
+    def _address(self, place: Place, shown: str, taken: set[str]) -> str:
+        return free_name(self._prefixes[place.path] + shown, taken) if place.path else place.name
+
+    @functools.cached_property
+    def _prefixes(self) -> dict[Path, str]:
+        return {scope.path: scope.prefix for scope in scopes(self._parsed())}
+
+    @functools.cached_property
+    def _found(self) -> tuple[Found, ...]:
+        model = graph.from_proto(self._parsed())
+        return hook_points.listed(model, self._prefixes, overridable=self._overridable)
+
+    @functools.cached_property
+    def _slots(self) -> tuple[Slot, ...]:
+        return slots.listed(self._parsed())
+
+    @functools.cached_property
+    def _expansions(self) -> tuple[Expansion, ...]:
+        dependent = {found.place for found in self._found if found.depends}
+        return parts.listed(self._parsed(), self.typed({}), dependent)
+
+    def _parsed(self) -> onnx.ModelProto:
+        """Returns the model, each call with a function of its own."""
+        proto = graph.parse(self._graph_bytes)
+        own_functions.give(proto)
+        return proto
+
+    def _inferred(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool) -> dict[Place, ValueType]:
+        proto = self._parsed()
+        slots.fill(proto, self._slots)
+        if expand:
+            parts.add(proto, self._expansions)
+        types = inference.types(proto, input_shapes, self._told_by_the_runtime)
+        if expand:
+            types |= parts.types(self._expansions, types)
+        return types
+
+    @functools.cached_property
+    def _told_by_the_runtime(self) -> dict[str, ValueType]:
+        """Types of the main graph's values of which ONNX's inference knows nothing, such as com.microsoft's."""
+        if self._output_types is None:
+            return {}
+        found = {place.name for place in inference.types(graph.parse(self._graph_bytes), {}) if not place.path}
+        exposing = inference.exposing_untyped(graph.parse(self._graph_bytes), found)
+        if not exposing:
+            return {}
+        try:
+            told = self._output_types(exposing, self._data_folder)
+        except OnnxscopeServerError as error:
+            _logger.debug("the runtime tells no types: %s", error)
+            return {}
+        return {name: type_ for name, type_ in told.items() if type_ is not None and name not in found}
+
+
+def _made(
+    entries: Iterable[_Entry], addresses: Mapping[Place, str], types: Mapping[Place, ValueType]
+) -> tuple[HookPoint, ...]:
+    return tuple(
+        HookPoint(
+            addresses[entry.place],
+            entry.op_type,
+            _over_iterations(types.get(entry.place), entry.place.repeats),
+            entry.depth,
+            entry.kind,
+        )
+        for entry in entries
+    )
+
+
+def _over_iterations(type_: ValueType | None, repeats: int) -> ValueType | None:
+    """Returns the type of what a value holds over all iterations of the bodies around it, their axes first."""
+    if not repeats or type_ is None:
+        return type_
+    if isinstance(type_, TensorType) and not type_.sparse:
+        shape = None if type_.shape is None else ((None,) * repeats + type_.shape)
+        return TensorType(type_.data_type, shape)
+    for _ in range(repeats):
+        type_ = SequenceType(type_)
+    return type_
