@@ -28,26 +28,30 @@ def _below(record: Record, place: Place, depth: int) -> Any:
     return found[0] if found else None
 
 
+def is_known(wanted: Any) -> bool:
+    """Tells whether all of an expected value is known."""
+    return wanted is not MISSING and not (isinstance(wanted, list) and not all(map(is_known, wanted)))
+
+
 def same(got: Any, wanted: Any, *, rtol: float, atol: float) -> bool:
     """Tells whether a value is the expected one; an array stands for a list of its rows."""
-    if wanted is MISSING:
-        return True
     if wanted is None or got is None:
         return wanted is None and got is None
     if isinstance(wanted, dict):
-        return (
-            isinstance(got, dict)
-            and got.keys() == wanted.keys()
-            and all(same(got[k], wanted[k], rtol=rtol, atol=atol) for k in wanted)
-        )
+        equal = isinstance(got, dict) and got.keys() == wanted.keys()
+        return equal and all(same(got[key], wanted[key], rtol=rtol, atol=atol) for key in wanted)
     if isinstance(wanted, list):
-        return len(got) == len(wanted) and all(
-            same(got[index], item, rtol=rtol, atol=atol) for index, item in enumerate(wanted)
-        )
-    got, wanted = np.asarray(got), np.asarray(wanted)
+        items = enumerate(wanted)
+        return len(got) == len(wanted) and all(same(got[index], item, rtol=rtol, atol=atol) for index, item in items)
+    return _same_array(np.asarray(got), np.asarray(wanted), rtol, atol)
+
+
+def _same_array(got: np.ndarray, wanted: np.ndarray, rtol: float, atol: float) -> bool:
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return False
     if wanted.dtype.kind in "OUSb" or not wanted.size:
         return bool(np.array_equal(got, wanted))
+    if not rtol and not atol:
+        return got.tobytes() == wanted.tobytes() or bool(np.array_equal(got, wanted))
     wide = np.complex128 if wanted.dtype.kind == "c" else np.float64
     return bool(np.allclose(got.astype(wide), wanted.astype(wide), rtol=rtol, atol=atol, equal_nan=True))

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxscope_server.domain import Segment
-from onnxscope_server.errors import ModelInvalidError
+from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
 from onnxscope_server.run.session import Opening, Session
 
 MISSING = object()
@@ -72,13 +72,22 @@ class _Interpreter:
                 if any(name in made and name not in record.values for name in _reads(node)):
                     pending.append(node)
                     continue
-                outputs = self._node(node, scope, record, attributes, opsets)
+                outputs = self._known(node, scope, record, attributes, opsets)
                 for name, value in zip(node.output, outputs, strict=False):
                     if name:
                         scope[name] = record.values[name] = value
             if len(pending) == len(waiting):
                 raise ValueError("the nodes wait for each other")
             waiting = pending
+
+    def _known(self, node: Any, scope: dict[str, Any], record: Record, attributes: Any, opsets: Any) -> Sequence[Any]:
+        """Computes a node whose inputs are known; MISSING where they are not, or onnxruntime has it only in a model."""
+        if any(scope.get(name) is MISSING for name in _reads(node)):
+            return [MISSING] * len(node.output)
+        try:
+            return self._node(node, scope, record, attributes, opsets)
+        except (OnnxscopeServerError, NotImplementedError):
+            return [MISSING] * len(node.output)
 
     def _node(self, node: Any, scope: dict[str, Any], record: Record, attributes: Any, opsets: Any) -> Sequence[Any]:
         key = node.domain, node.op_type, node.overload
@@ -259,7 +268,8 @@ def _type(value: Any) -> onnx.TypeProto:
 
 def _array(tensor: onnx.TensorProto, folder: str) -> Any:
     array = numpy_helper.to_array(tensor, folder)
-    return array.astype(str).astype(object) if array.dtype == object else array
+    texts = tensor.data_type == onnx.TensorProto.STRING
+    return array.astype(str).astype(object) if texts else array
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> Any:

@@ -15,6 +15,7 @@ import onnx.defs
 _OWN_DOMAINS = ("", "ai.onnx")
 _MICROSOFT = "com.microsoft"
 _MASK_IS_TRUE = 12
+_NONPAD_KV_SEQLEN = 6
 _OPTIONAL = "?"
 _RECURRENT = ("Y?", "Y_h?", "Y_c?")
 _CACHED = ("output", "present_key?", "present_value?")
@@ -71,10 +72,17 @@ def _scores_unless_asked(node: onnx.NodeProto, _opset: int) -> frozenset[str]:
     return frozenset() if asked else frozenset({"output_qk"})
 
 
+def _no_cache_beside_lengths(node: onnx.NodeProto, _opset: int) -> frozenset[str]:
+    lengths = len(node.input) > _NONPAD_KV_SEQLEN and node.input[_NONPAD_KV_SEQLEN]
+    return frozenset({"present_key", "present_value"}) if lengths else frozenset()
+
+
 # what a schema lists and no kernel makes, or not without changing what the node computes
 _NOT_MADE: dict[tuple[str, str], _Rule] = {
     # the outputs switch the training mode on before opset 14; since then it has all of them, and inference has none
     ("", "BatchNormalization"): _nothing("mean", "var", "saved_mean", "saved_var", "running_mean", "running_var"),
+    # onnxruntime refuses a cache beside the lengths of the rows
+    ("", "Attention"): _no_cache_beside_lengths,
     # onnxruntime fills it with zeros, where the reference says that everything is kept
     ("", "Dropout"): _mask_below,
     # it needs a cache that is shared with an input, which the model has not set up

@@ -109,6 +109,14 @@ class Crossing(ABC):
         (holder or self.inner).append(node)
         return value
 
+    def found_or_added(self, value: ir.Value) -> ir.Value:
+        """Returns the node's output for an inner value, where outputs of the node are those of the inner graph."""
+        if value not in self.inner.outputs:
+            return self.add_output(value)
+        output = self.node.outputs[self.inner.outputs.index(value)]
+        output.name = output.name or self.site.names.like(f"{value.name}::out")
+        return output
+
     def add_output(self, value: ir.Value) -> ir.Value:
         """Makes an inner value the last output of the inner graph, and returns the node's output for it."""
         self.inner.outputs.append(self.own(value))
@@ -140,7 +148,7 @@ class CallCrossing(Crossing):
         """Adds the outputs."""
         for _ in range(len(self.inner.outputs) - len(self.node.outputs)):
             self.last_output(self.inner.outputs[len(self.node.outputs)])
-        return [self.site.note(Leaf(self.add_output(leaf.value), leaf.type)) for leaf in leaves]
+        return [self.site.note(Leaf(self.found_or_added(leaf.value), leaf.type)) for leaf in leaves]
 
 
 class BranchCrossing(Crossing):
@@ -157,8 +165,12 @@ class BranchCrossing(Crossing):
         self._other = inside(self.site.model, self.node, replace(self.site.step, where=others[0]))
         brought = []
         for leaf in leaves:
-            self._other.outputs.append(self._stand_in(leaf))
-            brought.append(self.site.note(Leaf(self.add_output(leaf.value), _beside_stand_in(leaf.type))))
+            if leaf.value in self.inner.outputs:
+                type_ = replace(leaf.type, shape=None) if isinstance(leaf.type, TensorType) else leaf.type
+            else:
+                self._other.outputs.append(self._stand_in(leaf))
+                type_ = _beside_stand_in(leaf.type)
+            brought.append(self.site.note(Leaf(self.found_or_added(leaf.value), type_)))
         self._other.outputs.append(self.made("Constant", [], self._other, value=ir.tensor(np.array(False))))
         flag = self.add_output(self.made("Constant", [], value=ir.tensor(np.array(True))))
         self._flag = self.site.note(Leaf(flag, TensorType(DataType.BOOL, ())))
@@ -225,6 +237,8 @@ class LoopCrossing(_Iterating):
         return brought
 
     def _is_carried(self, leaf: Leaf) -> bool:
+        if isinstance(leaf.type, OptionalType):
+            raise _stuck(leaf.value, "a Loop lets no optional out")
         if isinstance(leaf.type, SequenceType):
             if self.site.opset < _LOOP_CARRIES_SEQUENCES or _element(leaf.type) is None:
                 raise _stuck(leaf.value, "it is a list, and this Loop can't carry it out: its type or opset is too old")

@@ -15,8 +15,9 @@ from onnxscope_server.domain import ValueType
 
 _OWN_DOMAINS = ("", "ai.onnx")
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"})
-# its body is an attribute of the node, and has addresses of its own
-_WITH_BODIES = frozenset({"SequenceMap"})
+# the body of the one is an attribute of the node, and has addresses of its own; the other is a Loop with nothing in it
+# but its result, typed as float whatever it counts
+_LEFT_WHOLE = frozenset({"SequenceMap", "Range"})
 
 
 def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]) -> Definition | None:
@@ -32,7 +33,7 @@ def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[
         that form, or where it draws random numbers: its parts would not be those of the node's own draw.
     """
     domain = "" if node.domain in _OWN_DOMAINS else node.domain
-    if domain not in imports or node.op_type in _WITH_BODIES:
+    if domain not in imports or node.op_type in _LEFT_WHOLE:
         return None
     try:
         schema = onnx.defs.get_schema(node.op_type, imports[domain], domain)
