@@ -53,6 +53,7 @@ from onnxscope.results import (
     HookPoints,
     ModelInfo,
     Models,
+    Quantization,
     RunResult,
     TensorSpec,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "OnnxscopeError",
     "OutOfMemoryError",
     "ProviderUnavailableError",
+    "Quantization",
     "ReductionInvalidError",
     "RunFailedError",
     "RunResult",

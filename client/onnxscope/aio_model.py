@@ -17,6 +17,7 @@ from onnxscope.receive import Arrived, Event
 from onnxscope.results import Activations, CapturePlan, HookPoint, HookPoints, RunResult
 from onnxscope.streaming import Streaming
 from onnxscope.v1 import model_service_pb2 as pb
+from onnxscope.v1.tensor_pb2 import VALUE_ROLE_SCALING
 
 
 class AsyncModel(DescribedModel):
@@ -121,7 +122,8 @@ class AsyncModel(DescribedModel):
                 that was watched; False for none.
             exact: without optimisation.
             expand: the parts of operators too.
-            dequantize: floats for quantised values. Not built yet.
+            dequantize: real numbers for quantised values, in the dtype of their scales; see
+                `Activations.quantization` for these.
             timeout: seconds; None for the scope's.
 
         Returns:
@@ -273,7 +275,7 @@ class AsyncModel(DescribedModel):
     async def _arrivals(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[tuple[str, Any], None]:
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, Arrived):
+                if isinstance(event, Arrived) and event.role != VALUE_ROLE_SCALING:
                     yield event.name, event.value
 
     async def _stream(self, streaming: Streaming, timeout: float | None) -> AsyncGenerator[Activations, None]:

@@ -21,12 +21,18 @@ from onnxscope.receive import (
     Planned,
     StreamCompleted,
 )
-from onnxscope.results import Activations, CapturePlan
+from onnxscope.results import Activations, CapturePlan, Quantization
 from onnxscope.rows import Piece
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1.codec import Array, Value
-from onnxscope.v1.tensor_pb2 import VALUE_ROLE_INPUT, VALUE_ROLE_MASK, VALUE_ROLE_OUTPUT
+from onnxscope.v1.tensor_pb2 import (
+    VALUE_ROLE_ACTIVATION,
+    VALUE_ROLE_INPUT,
+    VALUE_ROLE_MASK,
+    VALUE_ROLE_OUTPUT,
+    VALUE_ROLE_SCALING,
+)
 
 _OUTPUTS = {
     True: pb.OUTPUT_MODE_UNMODIFIED,
@@ -76,7 +82,6 @@ class Ask:
         for feature, value in (
             ("interventions", interventions),
             ("probes", probes),
-            ("dequantize", dequantize),
         ):
             if value:
                 refuse(feature)
@@ -85,7 +90,12 @@ class Ask:
         chosen = selectors.normalise(at)
         rules = tuple(reduce.rules(reduction, chosen))
         spec = pb.CaptureSpec(
-            model=model.digest, selectors=chosen, outputs=_OUTPUTS[outputs], exact=exact, expand=expand
+            model=model.digest,
+            selectors=chosen,
+            outputs=_OUTPUTS[outputs],
+            exact=exact,
+            expand=expand,
+            dequantize=dequantize,
         )
         masks: dict[str, Array] = {}
         for selector, meant in rules:
@@ -123,8 +133,7 @@ class Collected:
 
     def __init__(self, plan: pb.CapturePlan | None = None) -> None:
         self._plan = plan
-        self._activations: dict[str, Value] = {}
-        self._outputs: dict[str, Value] = {}
+        self._values: dict[int, dict[str, Value]] = {}
         self._end: Completed | BatchCompleted | None = None
 
     def take(self, event: Event) -> None:
@@ -133,8 +142,7 @@ class Collected:
             case Planned(plan):
                 self._plan = plan
             case Arrived(role, name, value):
-                into = self._outputs if role == VALUE_ROLE_OUTPUT else self._activations
-                into[name] = value
+                self._values.setdefault(role, {})[name] = value
             case Completed() | BatchCompleted():
                 self._end = event
 
@@ -147,17 +155,25 @@ class Collected:
         """
         if self._end is None or self._plan is None:
             raise StreamCutError("the server's answer ended before it was complete; ask again")
-        for planned in self._plan.values:
-            if not _is_output(planned) and planned.name not in self._activations:
+        activations = self._values.get(VALUE_ROLE_ACTIVATION, {})
+        outputs = self._values.get(VALUE_ROLE_OUTPUT, {})
+        captured = [planned for planned in self._plan.values if not _is_output(planned)]
+        for planned in captured:
+            if planned.name not in activations:
                 raise InternalError(f"the server planned {planned.name!r} and did not send it")
-        names = [p.name for p in self._plan.values if not _is_output(p)]
-        outputs = [p.name for p in self._plan.values if _is_output(p)]
+        names = [planned.name for planned in self._plan.values if _is_output(planned)]
         return Activations(
-            {name: self._activations[name] for name in names},
-            outputs={name: self._outputs[name] for name in outputs if name in self._outputs},
+            {planned.name: activations[planned.name] for planned in captured},
+            outputs={name: outputs[name] for name in names if name in outputs},
             fidelity=self._end.fidelity,
             timings=self._end.timings,
+            quantization={p.name: self._quantization(p.quantization) for p in captured if p.HasField("quantization")},
         )
+
+    def _quantization(self, message: pb.Quantization) -> Quantization:
+        scalings = self._values.get(VALUE_ROLE_SCALING, {})
+        zero_point = scalings[message.zero_point] if message.HasField("zero_point") else None
+        return Quantization(scalings[message.scale], zero_point, message.axis, message.block_size)
 
 
 class CollectedStream:

@@ -361,6 +361,8 @@ def _batch(values: Sequence[SentValue]) -> tuple[dict[str, Value], dict[str, Arr
 def _arrived(result: Result) -> Iterator[Arrived]:
     for address, value in result.activations.items():
         yield Arrived(tensor_pb2.VALUE_ROLE_ACTIVATION, address, value)
+    for address, value in result.scalings.items():
+        yield Arrived(tensor_pb2.VALUE_ROLE_SCALING, address, value)
     for name, value in result.outputs.items():
         yield Arrived(tensor_pb2.VALUE_ROLE_OUTPUT, name, value)
 

@@ -14,6 +14,7 @@ from onnxscope.receive import Arrived, Event
 from onnxscope.results import Activations, CapturePlan, HookPoint, HookPoints, RunResult
 from onnxscope.streaming import Streaming
 from onnxscope.v1 import model_service_pb2 as pb
+from onnxscope.v1.tensor_pb2 import VALUE_ROLE_SCALING
 
 
 class Model(DescribedModel):
@@ -118,7 +119,8 @@ class Model(DescribedModel):
                 that was watched; False for none.
             exact: without optimisation.
             expand: the parts of operators too.
-            dequantize: floats for quantised values. Not built yet.
+            dequantize: real numbers for quantised values, in the dtype of their scales; see
+                `Activations.quantization` for these.
             timeout: seconds; None for the scope's.
 
         Returns:
@@ -270,7 +272,7 @@ class Model(DescribedModel):
     def _arrivals(self, events: Generator[Event, None, None]) -> Generator[tuple[str, Any], None, None]:
         with closing(events):
             for event in events:
-                if isinstance(event, Arrived):
+                if isinstance(event, Arrived) and event.role != VALUE_ROLE_SCALING:
                     yield event.name, event.value
 
     def _stream(self, streaming: Streaming, timeout: float | None) -> Generator[Activations, None, None]:

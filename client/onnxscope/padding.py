@@ -53,6 +53,7 @@ class Padding:
             },
             fidelity=acts.fidelity,
             timings=acts.timings,
+            quantization=acts.quantization,
         )
 
     def _trim(self, name: str, value: Value, piece: Piece) -> Value:

@@ -251,10 +251,28 @@ class Values(Mapping[str, Value]):
         return [(name, *_look(value)) for name, value in self._values.items()]
 
 
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a value is quantised: real = (stored - zero point) * scale.
+
+    Attributes:
+        scale: a scalar, or one scale for each entry or block along the axis; its own floating dtype.
+        zero_point: of the stored value's dtype and the scale's shape; None for zero.
+        axis: along which scales differ, negative from the end.
+        block_size: entries of the axis that share a scale; 0 for all of them, or one.
+    """
+
+    scale: Value
+    zero_point: Value | None
+    axis: int
+    block_size: int
+
+
 class Activations(Values):
     """Activations by address, in the order of the plan.
 
     Attributes:
+        quantization: scale and zero point of those that are quantised in the model, by address.
         outputs: the model's outputs by name; empty where `outputs=False`.
         probes: results of probes by name.
         fidelity: what watching did to this run.
@@ -270,8 +288,10 @@ class Activations(Values):
         outputs: Mapping[str, Value] | None = None,
         fidelity: Fidelity | None = None,
         timings: Mapping[str, float] | None = None,
+        quantization: Mapping[str, Quantization] | None = None,
     ) -> None:
         super().__init__(activations)
+        self.quantization = dict(quantization or {})
         self.outputs = Values(outputs or {})
         self.probes: Mapping[str, Any] = {}
         self.fidelity = fidelity or Fidelity()

@@ -34,6 +34,7 @@ from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.pipeline.capture import Captures
+from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.runner import Runner
@@ -92,7 +93,8 @@ class Services:
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
-        captures = CaptureServicer(Captures(catalog, sessions, runner), settings.max_input_bytes)
+        budget = Budget(settings.memory_budget_bytes, sessions, runner)
+        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes)
         return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), folder)
 
     async def load_models_folder(self) -> None:

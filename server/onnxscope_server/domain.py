@@ -191,15 +191,41 @@ class CaptureSpec:
     outputs: OutputMode = OutputMode.UNMODIFIED
     exact: bool = False
     expand: bool = False
+    dequantize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a captured value is quantised: real = (stored - zero point) * scale.
+
+    Attributes:
+        scale: address of the scale: a scalar, or one for each entry or block along the axis.
+        zero_point: address of the zero point; None for 0.
+        axis: along which scales differ.
+        block_size: entries of the axis that share a scale; 0 for all or one.
+    """
+
+    scale: str
+    zero_point: str | None
+    axis: int
+    block_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One hook point to read, and what to do to it; `type` is the type after reduction."""
+    """One hook point to read, and what to do to it.
+
+    Attributes:
+        address: which.
+        reduction: what to do in the graph.
+        type: after dequantising and reduction.
+        quantization: how the value is quantised, where it is.
+    """
 
     address: str
     reduction: Reduction | None
     type: ValueType | None
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +238,7 @@ class Plan:
         outputs: where the model's outputs come from.
         exact: without optimisation.
         expand: whether parts of operators are among the captures.
+        dequantize: whether quantised values come as real numbers.
     """
 
     digest: str
@@ -219,6 +246,14 @@ class Plan:
     outputs: OutputMode
     exact: bool
     expand: bool = False
+    dequantize: bool = False
+
+    @property
+    def scalings(self) -> tuple[str, ...]:
+        """Addresses of the scales and zero points of what is captured."""
+        quantizations = (capture.quantization for capture in self.captures if capture.quantization)
+        addresses = (address for item in quantizations for address in (item.scale, item.zero_point) if address)
+        return tuple(dict.fromkeys(addresses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +264,7 @@ class PlannedValue:
     is_output: bool
     type: ValueType | None
     byte_count: int | None
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +341,7 @@ class Segment:
         graph: serialised ModelProto, its large weights external.
         data_folder: where the external data lies; None where there is none.
         captures: how to read each captured address from graph outputs.
+        scalings: how to read scales and zero points, by address.
         outputs: names of the model outputs that it computes.
         inputs: names of the model inputs that it needs.
         masks: graph input of each mask that the call brings, by its name in the reduction.
@@ -318,6 +355,7 @@ class Segment:
     inputs: tuple[str, ...]
     masks: Mapping[str, str]
     node_count: int
+    scalings: Mapping[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +369,13 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run brought: values by address and by output name, seconds per stage, fidelity."""
+    """What one run brought: values by address and by output name, seconds per stage, fidelity.
+
+    `scalings` are the scales and zero points of quantised activations, by address.
+    """
 
     activations: Mapping[str, Value]
     outputs: Mapping[str, Value]
+    scalings: Mapping[str, Value] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     fidelity: Fidelity = field(default_factory=Fidelity)

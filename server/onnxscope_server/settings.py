@@ -6,6 +6,7 @@ The flag of `max_input_bytes` is `--max-input-bytes`, its variable `ONNXSCOPE_MA
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic_settings import (
 )
 
 GIB = 1 << 30
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class Settings(BaseSettings):
@@ -72,6 +74,12 @@ class Settings(BaseSettings):
         64 * GIB, ge=1, description="largest model that may be uploaded, with its external data"
     )
     max_input_bytes: int = Field(GIB, ge=1, description="largest inputs of one run, all together")
+    memory_budget: int | None = Field(
+        None,
+        ge=1,
+        description="bytes of activations that one run may bring; a capture of more runs in groups of hook points, and "
+        "a larger single one is refused; half of the machine's or container's memory if not given",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -110,9 +118,26 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def memory_budget_bytes(self) -> int:
+        """The memory budget; where none is given, half of what the machine or the container has."""
+        return self.memory_budget or _memory() // 2
+
+    @property
     def http_port_chosen(self) -> bool:
         """Whether somebody said which HTTP port to take: then a busy one is an error."""
         return "http_port" in self.model_fields_set
+
+
+def _memory() -> int:
+    """Returns the bytes of memory that this process may use, as far as the system tells."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        there = 8 * GIB
+    try:
+        return min(there, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):
+        return there
 
 
 def _names(item: Any) -> list[Any]:

@@ -304,7 +304,6 @@ def test_a_plan_binds_shapes(echo):
     [
         ({"interventions": [object()]}, "interventions"),
         ({"probes": ["parity"]}, "probes"),
-        ({"dequantize": True}, "dequantize"),
     ],
 )
 def test_what_is_promised_is_refused_and_not_ignored(fake, echo, asked, feature):

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--folder", type=Path, action="append", default=[], help="measure the models in it too")
     parser.add_argument("--names", type=Path, help="measure only the models that this file names")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each model")
     parser.add_argument("--no-backend", action="store_true", help="leave out what comes with onnx and onnxruntime")
     args = parser.parse_args()
     cases = _cases(args)
@@ -39,8 +40,8 @@ def main() -> int:
     start = time.monotonic()
     for row in _measured(cases, args.workers):
         rows.append(row)
-        if row.problems or row.state in ("crash", "timeout"):
-            print(f"{row.group} {row.name}: {row.state} {'; '.join(row.problems)[:400]}", flush=True)
+        if row.problems or args.verbose:
+            print(f"{row.group} {row.name}: {row.state} {row.seconds} s {'; '.join(row.problems)[:400]}", flush=True)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     print(table(rows))
@@ -50,9 +51,7 @@ def main() -> int:
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
     backend = [] if args.no_backend else [sources.onnxruntimes_own(), sources.backend_data(), sources.backend_nodes()]
-    found: Iterable[Case] = itertools.chain(
-        *(sources.files(folder.name, folder) for folder in args.folder), *backend
-    )
+    found: Iterable[Case] = itertools.chain(*(sources.files(folder.name, folder) for folder in args.folder), *backend)
     wanted = set(args.names.read_text().split()) if args.names else None
     for index, case in enumerate(found):
         if wanted is not None and case.name not in wanted:

@@ -167,7 +167,6 @@ class _Interpreter:
     def _scan(
         self, node: Any, body: Any, anchor: str, inputs: Any, scope: Any, record: Any, attributes: Any, opsets: Any
     ) -> Any:
-        record.inner[anchor, "body"], record.repeats[anchor, "body"] = [], True
         told = {
             item.name: helper.get_attribute_value(_resolved(item, attributes))
             for item in node.attribute
@@ -176,6 +175,7 @@ class _Interpreter:
         version = _version(opsets)
         if version < 9:
             raise NotImplementedError("Scan-8")
+        record.inner[anchor, "body"], record.repeats[anchor, "body"] = [], True
         count = told["num_scan_inputs"]
         state, sequences = list(inputs[: len(inputs) - count]), inputs[len(inputs) - count :]
         axes = told.get("scan_input_axes", [0] * count)

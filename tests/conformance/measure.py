@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from tests.conformance.expected import expected, is_known, same
+from tests.conformance.interpreter import interpret
 
 import onnxscope
 from onnxscope_server.catalog import own_functions
@@ -18,8 +20,6 @@ from onnxscope_server.catalog.scopes import Place, scopes
 from onnxscope_server.domain import Kind, Segment
 from onnxscope_server.errors import OnnxscopeServerError
 from onnxscope_server.run.session import Opening, Session
-from tests.conformance.expected import expected, is_known, same
-from tests.conformance.interpreter import interpret
 
 _RTOL = 1e-3
 _LARGEST_INTERPRETED = 300_000_000
@@ -194,11 +194,7 @@ def _made(data: bytes) -> set[Place]:
     proto = onnx.ModelProto.FromString(data)
     own_functions.give(proto)
     return {
-        Place(scope.path, name)
-        for scope in scopes(proto)
-        for node in scope.holder.node
-        for name in node.output
-        if name
+        Place(scope.path, name) for scope in scopes(proto) for node in scope.holder.node for name in node.output if name
     }
 
 
@@ -219,7 +215,9 @@ def _outputs(plain: Session, case: Case) -> tuple[dict[str, Any], dict[str, Any]
     candidates = [case.feeds] if case.feeds is not None else []
     for feeds in (*candidates, *attempts(plain.inputs)):
         try:
-            known = {name: value for name, value in feeds.items() if name in plain.inputs or name in plain.optional_inputs}
+            known = {
+                name: value for name, value in feeds.items() if name in plain.inputs or name in plain.optional_inputs
+            }
             return known, plain.run(known, list(dict.fromkeys(plain.segment.outputs)))
         except OnnxscopeServerError:
             continue

@@ -10,7 +10,6 @@ from typing import Any
 import onnx
 import onnx.numpy_helper
 import onnxruntime
-
 from tests.conformance.measure import Case
 
 
@@ -67,7 +66,9 @@ def _stored(file: Path) -> dict[str, Any] | None:
         if not stored.is_file():
             return None
         kind = types[name].WhichOneof("value")
-        holder = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(kind, onnx.TensorProto)()
+        holder = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(
+            kind, onnx.TensorProto
+        )()
         holder.ParseFromString(stored.read_bytes())
         feeds[name] = _value(holder)
     return feeds

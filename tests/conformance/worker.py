@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any
 
-import onnxscope
 from tests.conformance.measure import Case, Row, measure
+
+import onnxscope
 
 _SECONDS = 300
 

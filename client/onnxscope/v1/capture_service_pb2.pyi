@@ -107,17 +107,31 @@ class PlanCaptureRequest(_message.Message):
     input_shapes: _containers.RepeatedCompositeFieldContainer[InputShape]
     def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., input_shapes: _Optional[_Iterable[_Union[InputShape, _Mapping]]] = ...) -> None: ...
 
+class Quantization(_message.Message):
+    __slots__ = ("scale", "zero_point", "axis", "block_size")
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    scale: str
+    zero_point: str
+    axis: int
+    block_size: int
+    def __init__(self, scale: _Optional[str] = ..., zero_point: _Optional[str] = ..., axis: _Optional[int] = ..., block_size: _Optional[int] = ...) -> None: ...
+
 class PlannedValue(_message.Message):
-    __slots__ = ("role", "name", "type", "byte_count")
+    __slots__ = ("role", "name", "type", "byte_count", "quantization")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     role: _tensor_pb2.ValueRole
     name: str
     type: _tensor_pb2.ValueType
     byte_count: int
-    def __init__(self, role: _Optional[_Union[_tensor_pb2.ValueRole, str]] = ..., name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.ValueType, _Mapping]] = ..., byte_count: _Optional[int] = ...) -> None: ...
+    quantization: Quantization
+    def __init__(self, role: _Optional[_Union[_tensor_pb2.ValueRole, str]] = ..., name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.ValueType, _Mapping]] = ..., byte_count: _Optional[int] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ...) -> None: ...
 
 class CapturePlan(_message.Message):
     __slots__ = ("values", "known_byte_count", "unknown_count", "node_count", "model_node_count")

@@ -44,6 +44,7 @@ class ValueRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VALUE_ROLE_MASK: _ClassVar[ValueRole]
     VALUE_ROLE_ACTIVATION: _ClassVar[ValueRole]
     VALUE_ROLE_OUTPUT: _ClassVar[ValueRole]
+    VALUE_ROLE_SCALING: _ClassVar[ValueRole]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_UINT8: DataType
@@ -76,6 +77,7 @@ VALUE_ROLE_INPUT: ValueRole
 VALUE_ROLE_MASK: ValueRole
 VALUE_ROLE_ACTIVATION: ValueRole
 VALUE_ROLE_OUTPUT: ValueRole
+VALUE_ROLE_SCALING: ValueRole
 
 class Dimension(_message.Message):
     __slots__ = ("size", "symbol")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
-from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.capture import Captures, Prepared, joined
 from onnxscope_server.pipeline.stream import Batch, Stream
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
@@ -55,9 +57,22 @@ class CaptureServicer(CaptureServiceServicer):
             for part in request.inputs:
                 inbox.feed(part)
         inputs, masks = inbox.batch()
-        plan, result = await self._run(prepared, inputs, masks)
-        for response in packed(pb.CaptureResponse, _capture_entries(plan, result)):
-            yield response
+        groups = await self._captures.groups(prepared, inputs)
+        ends: list[Result] = []
+        for group in groups:
+            result = await self._captures.run_group(prepared, group, inputs, masks)
+            entries = [_value_entries(result)]
+            if not ends:
+                plan = plan_to_pb(self._captures.planned(prepared, {}))
+                entries.insert(0, iter([entry_of(pb.CaptureEvent(plan=plan))]))
+            ends.append(replace(result, activations={}, outputs={}, scalings={}))
+            if len(ends) == len(groups):
+                end = joined(ends)
+                completed = completed_to_pb(end.timings, end.fidelity)
+                entries.append(iter([entry_of(pb.CaptureEvent(completed=completed))]))
+            for response in packed(pb.CaptureResponse, itertools.chain(*entries)):
+                yield response
+            del result, entries
 
     async def StreamCapture(
         self, requests: AsyncIterator[pb.StreamCaptureRequest], context: Any
@@ -181,12 +196,6 @@ async def _items(
             yield item
 
 
-def _capture_entries(plan: pb.CapturePlan, result: Result) -> Iterator[Entry]:
-    yield entry_of(pb.CaptureEvent(plan=plan))
-    yield from _value_entries(result)
-    yield entry_of(pb.CaptureEvent(completed=completed_to_pb(result.timings, result.fidelity)))
-
-
 def _stream_entries(plan: pb.CapturePlan, index: int, result: Result) -> Iterator[Entry]:
     if index == 0:
         yield entry_of(pb.StreamEvent(plan=plan))
@@ -199,6 +208,7 @@ def _stream_entries(plan: pb.CapturePlan, index: int, result: Result) -> Iterato
 def _value_entries(result: Result) -> Iterator[Entry]:
     for role, values in (
         (tensor_pb.VALUE_ROLE_ACTIVATION, result.activations),
+        (tensor_pb.VALUE_ROLE_SCALING, result.scalings),
         (tensor_pb.VALUE_ROLE_OUTPUT, result.outputs),
     ):
         for name, value in values.items():

@@ -23,6 +23,7 @@ from onnxscope_server.domain import (
     OutputMode,
     PlanCost,
     PlannedValue,
+    Quantization,
     Reduction,
     ReductionKind,
     SequenceType,
@@ -126,9 +127,8 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         ReductionInvalidError: a reduction is of no known kind.
         ValueInvalidError: an enum has a value that this version doesn't know.
     """
-    for feature in ("dequantize", "probes"):
-        if getattr(spec, feature):
-            raise NotImplementedYetError(f"{feature} is not built yet; leave it out of the request", feature=feature)
+    if spec.probes:
+        raise NotImplementedYetError("probes is not built yet; leave it out of the request", feature="probes")
     return CaptureSpec(
         model=spec.model,
         version=spec.version,
@@ -137,6 +137,7 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         outputs=_known(_OUTPUT_MODES, spec.outputs, "outputs"),
         exact=spec.exact,
         expand=spec.expand,
+        dequantize=spec.dequantize,
     )
 
 
@@ -181,7 +182,24 @@ def plan_to_pb(cost: PlanCost) -> capture_pb.CapturePlan:
 
 def _planned_to_pb(value: PlannedValue) -> capture_pb.PlannedValue:
     role = tensor_pb.VALUE_ROLE_OUTPUT if value.is_output else tensor_pb.VALUE_ROLE_ACTIVATION
-    return capture_pb.PlannedValue(role=role, name=value.name, type=type_to_pb(value.type), byte_count=value.byte_count)
+    return capture_pb.PlannedValue(
+        role=role,
+        name=value.name,
+        type=type_to_pb(value.type),
+        byte_count=value.byte_count,
+        quantization=_quantization_to_pb(value.quantization),
+    )
+
+
+def _quantization_to_pb(quantization: Quantization | None) -> capture_pb.Quantization | None:
+    if quantization is None:
+        return None
+    return capture_pb.Quantization(
+        scale=quantization.scale,
+        zero_point=quantization.zero_point,
+        axis=quantization.axis,
+        block_size=quantization.block_size,
+    )
 
 
 def completed_to_pb(timings: Mapping[str, float], fidelity: Fidelity) -> capture_pb.CaptureCompleted:

@@ -14,12 +14,14 @@ from typing import TypeAlias
 
 import onnx
 
-from onnxscope_server.catalog import graph, hook_points, inference, own_functions, parts, slots
+from onnxscope_server.catalog import graph, hook_points, inference, own_functions, parts, quantization, slots
 from onnxscope_server.catalog.hook_points import Found
 from onnxscope_server.catalog.parts import Expansion, Part
+from onnxscope_server.catalog.quantization import Scaling
 from onnxscope_server.catalog.scopes import Path, Place, scopes
 from onnxscope_server.catalog.slots import Slot, free_name
-from onnxscope_server.domain import HookPoint, Kind, SequenceType, TensorType, ValueType
+from onnxscope_server.catalog.value_types import over_iterations
+from onnxscope_server.domain import HookPoint, Kind, ValueType
 from onnxscope_server.errors import OnnxscopeServerError
 
 OutputTypes: TypeAlias = Callable[[bytes, FilePath | None], Mapping[str, ValueType | None]]
@@ -89,6 +91,12 @@ class Contents:
         with self._lock:
             return MappingProxyType({part.place: item for item in self._expansions for part in item.parts})
 
+    @functools.cached_property
+    def scalings(self) -> Mapping[Place, Scaling]:
+        """How quantised values are."""
+        with self._lock:
+            return MappingProxyType(quantization.listed(self._parsed()))
+
     def typed(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False) -> Mapping[Place, ValueType]:
         """Infers the types of values and unused slots, without running the model or opening the weights.
 
@@ -125,7 +133,7 @@ class Contents:
         return {
             addresses[place]: over_all
             for place, type_ in self.typed(input_shapes, expand=expand).items()
-            if place in addresses and (over_all := _over_iterations(type_, place.repeats)) is not None
+            if place in addresses and (over_all := over_iterations(type_, place.repeats)) is not None
         }
 
     @functools.cached_property
@@ -231,21 +239,9 @@ def _made(
         HookPoint(
             addresses[entry.place],
             entry.op_type,
-            _over_iterations(types.get(entry.place), entry.place.repeats),
+            over_iterations(types.get(entry.place), entry.place.repeats),
             entry.depth,
             entry.kind,
         )
         for entry in entries
     )
-
-
-def _over_iterations(type_: ValueType | None, repeats: int) -> ValueType | None:
-    """Returns the type of what a value holds over all iterations of the bodies around it, their axes first."""
-    if not repeats or type_ is None:
-        return type_
-    if isinstance(type_, TensorType) and not type_.sparse:
-        shape = None if type_.shape is None else ((None,) * repeats + type_.shape)
-        return TensorType(type_.data_type, shape)
-    for _ in range(repeats):
-        type_ = SequenceType(type_)
-    return type_

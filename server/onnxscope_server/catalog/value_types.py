@@ -86,3 +86,25 @@ def type_proto(known: ValueType | None) -> onnx.TypeProto:
         proto.map_type.key_type = int(known.key)
         proto.map_type.value_type.CopyFrom(type_proto(known.value))
     return proto
+
+
+def over_iterations(type_: ValueType | None, repeats: int) -> ValueType | None:
+    """Returns the type of what a value holds over all iterations of the bodies around it, their axes first."""
+    if not repeats or type_ is None:
+        return type_
+    if isinstance(type_, TensorType) and not type_.sparse:
+        shape = None if type_.shape is None else ((None,) * repeats + type_.shape)
+        return TensorType(type_.data_type, shape)
+    for _ in range(repeats):
+        type_ = SequenceType(type_)
+    return type_
+
+
+def of_one_iteration(type_: ValueType | None, repeats: int) -> ValueType | None:
+    """Returns the type that `over_iterations` was given."""
+    for _ in range(repeats):
+        if isinstance(type_, TensorType):
+            type_ = TensorType(type_.data_type, None if type_.shape is None else type_.shape[1:])
+        elif isinstance(type_, SequenceType):
+            type_ = type_.element
+    return type_

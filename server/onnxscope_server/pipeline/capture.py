@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
@@ -27,6 +27,7 @@ from onnxscope_server.domain import (
 from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline import unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
+from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
@@ -64,10 +65,11 @@ class Prepared:
 class Captures:
     """Runs captures of the models in a catalog."""
 
-    def __init__(self, catalog: Catalog, sessions: Sessions, runner: Runner) -> None:
+    def __init__(self, catalog: Catalog, sessions: Sessions, runner: Runner, budget: Budget) -> None:
         self._catalog = catalog
         self._sessions = sessions
         self._runner = runner
+        self._budget = budget
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
 
@@ -85,7 +87,10 @@ class Captures:
         """Resolves a spec and makes its sessions ready."""
         start = time.perf_counter()
         entry, model, plan = await self._runner.call(self._resolve, spec)
-        planned = time.perf_counter()
+        return await self._ready(entry, model, plan, time.perf_counter() - start)
+
+    async def _ready(self, entry: ModelEntry, model: CatalogModel, plan: Plan, planning: float) -> Prepared:
+        start = time.perf_counter()
         plain = watched = None
         fidelity = Fidelity()
         if plan.captures:
@@ -102,8 +107,7 @@ class Captures:
                     plain = None
         elif plan.outputs is not OutputMode.NONE:
             plain = await self._plain(model, exact=plan.exact)
-        ready = time.perf_counter()
-        timings = {"plan": planned - start, "session": ready - planned}
+        timings = {"plan": planning, "session": time.perf_counter() - start}
         return Prepared(entry, model, plan, watched, plain, fidelity, timings)
 
     def planned(self, prepared: Prepared, shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
@@ -113,24 +117,53 @@ class Captures:
         return cost(prepared.model, prepared.plan, shapes, nodes)
 
     async def run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
-        """Runs a prepared plan on one batch.
+        """Runs a prepared plan on one batch, in groups where it would not fit the memory budget.
 
         Raises:
             InputMismatchError: the inputs are not what the model declares.
+            LimitExceededError: an activation is larger than the memory budget.
             ReductionInvalidError: masks and reductions don't pair.
             RunFailedError: onnxruntime failed on these inputs.
             OutOfMemoryError: the run needed more memory than there is.
         """
+        groups = await self.groups(prepared, inputs)
+        return joined([await self.run_group(prepared, group, inputs, masks) for group in groups])
+
+    async def groups(self, prepared: Prepared, inputs: Mapping[str, Value]) -> tuple[Plan, ...]:
+        """Returns what to run one after the other for a batch; who lets go of each result holds one at a time.
+
+        Raises:
+            InputMismatchError: the inputs are not what the model declares.
+            LimitExceededError: an activation is larger than the memory budget.
+        """
         check(prepared.model, inputs)
+        return await self._budget.groups(prepared.model, prepared.plan, inputs)
+
+    async def run_group(
+        self, prepared: Prepared, group: Plan, inputs: Mapping[str, Value], masks: Mapping[str, Array]
+    ) -> Result:
+        """Runs one group; results of all of them make one when `joined`."""
+        if group is prepared.plan:
+            return await self._run(prepared, inputs, masks)
+        ready = await self._ready(prepared.entry, prepared.model, group, 0.0)
+        try:
+            return await self._run(ready, inputs, masks)
+        finally:
+            # its memory is for the next one
+            self._sessions.release(group, exact=group.exact)
+
+    async def _run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
         start = time.perf_counter()
         activations: dict[str, Value] = {}
+        scalings: dict[str, Value] = {}
         outputs: dict[str, Value] = {}
         fidelity = prepared.fidelity
         names = [spec.name for spec in prepared.model.outputs]
         if prepared.watched is not None:
             segment = prepared.watched.segment
             feeds = _feeds(segment, inputs, masks)
-            needed = [name for reading in segment.captures.values() for name in outputs_read(reading)]
+            wanted = (*segment.captures.values(), *segment.scalings.values())
+            needed = [name for reading in wanted for name in outputs_read(reading)]
             fetches = list(dict.fromkeys([*needed, *segment.outputs]))
             slots = unused_slots.filled(prepared.model, prepared.plan)
             with unused_slots.blamed(slots):
@@ -139,6 +172,7 @@ class Captures:
                 capture.address: read(segment.captures[capture.address], values, capture.type)
                 for capture in prepared.plan.captures
             }
+            scalings = {address: read(reading, values, None) for address, reading in segment.scalings.items()}
             unused_slots.check_made(prepared.model, prepared.plan, activations)
             outputs = {name: values[name] for name in segment.outputs}
         if prepared.plain is not None:
@@ -148,7 +182,7 @@ class Captures:
                 fidelity = max_difference(fidelity, plain, outputs)
             outputs = plain
         timings = {**prepared.timings, "run": time.perf_counter() - start}
-        return Result(activations, outputs, timings, fidelity)
+        return Result(activations, outputs, scalings, timings, fidelity)
 
     def _resolve(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan]:
         entry, model = self._catalog.resolve(spec.model, spec.version)
@@ -178,6 +212,20 @@ class Captures:
             exact=exact,
             keep_optimised=not exact,
         )
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """Returns the results of groups as one."""
+    first, *others = results
+    for other in others:
+        timings = {stage: seconds + other.timings.get(stage, 0.0) for stage, seconds in first.timings.items()}
+        first = replace(
+            first,
+            activations={**first.activations, **other.activations},
+            scalings={**first.scalings, **other.scalings},
+            timings=timings,
+        )
+    return first
 
 
 def _segment(model: CatalogModel, plan: Plan) -> Segment:

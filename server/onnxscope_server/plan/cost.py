@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
 from onnxscope_server.domain import OutputMode, Plan, PlanCost, PlannedValue, TensorType, ValueType
 from onnxscope_server.errors import InputMismatchError
 from onnxscope_server.plan.element_types import byte_count
@@ -40,11 +42,17 @@ def cost(model: CatalogModel, plan: Plan, input_shapes: Mapping[str, tuple[int, 
             )
     types = model.typed(input_shapes, expand=plan.expand)
     values = []
+    places = model.contents.places(expand=plan.expand)
     for capture in plan.captures:
         type_ = types.get(capture.address)
+        scale = types.get(capture.quantization.scale) if plan.dequantize and capture.quantization else None
+        if isinstance(type_, TensorType) and isinstance(scale, TensorType):
+            type_ = replace(type_, data_type=scale.data_type)
         if capture.reduction is not None:
-            type_ = reduced(capture.address, capture.reduction, type_)
-        values.append(PlannedValue(capture.address, False, type_, _byte_count(type_)))
+            repeats = places[capture.address].repeats
+            type_ = of_one_iteration(type_, repeats)
+            type_ = over_iterations(reduced(capture.address, capture.reduction, type_), repeats)
+        values.append(PlannedValue(capture.address, False, type_, _byte_count(type_), capture.quantization))
     if plan.outputs is not OutputMode.NONE:
         for spec in model.outputs:
             type_ = types.get(spec.name, spec.type)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Output, OutputMode, Plan, Segment
+from onnxscope_server.catalog.scopes import Place
+from onnxscope_server.catalog.value_types import of_one_iteration
+from onnxscope_server.domain import Output, OutputMode, Plan, Reading, Segment, ValueType
 from onnxscope_server.rewrite import readings
+from onnxscope_server.rewrite.dequantize import Dequantize, real_type
 from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.expose import Expose
 from onnxscope_server.rewrite.fill_slots import FillSlots
@@ -30,50 +35,78 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
         and in their order, then one output for each capture.
 
     Raises:
-        NotImplementedYetError: an address is not in the main graph.
+        NotImplementedYetError: a value of its type cannot leave the body that it is in.
         ReductionInvalidError: a reduction does not fit its value or the model's opset.
     """
     contents = model.contents
     where = contents.places(expand=plan.expand)
     places = {capture.address: where[capture.address] for capture in plan.captures}
-    rewritten = model.graph({place.path for place in places.values() if place.path})
-    types = contents.typed({}, expand=plan.expand)
+    scalings = {address: where[address] for address in plan.scalings}
+    rewritten = model.graph({place.path for place in (*places.values(), *scalings.values()) if place.path})
+    types: dict[Place, ValueType | None] = dict(contents.typed({}, expand=plan.expand))
     slots = [contents.slots[place] for place in places.values() if place in contents.slots]
     taken_apart = [contents.parts[place] for place in places.values() if place in contents.parts] if plan.expand else []
-    reduced = {capture.address: capture.reduction for capture in plan.captures if capture.reduction is not None}
-    reduce = Reduce(
-        {address: (reduction, places[address], types.get(places[address])) for address, reduction in reduced.items()}
-    )
-    lift = Lift({address: place for address, place in places.items() if place.path and address not in reduced}, types)
     if plan.outputs is OutputMode.NONE:
         DropOutputs()(rewritten)
     Expand({item.anchor: item for item in taken_apart}.values())(rewritten)
     FillSlots(slots, contents.slots, types)(rewritten)
+    if plan.dequantize:
+        quantised = {place: contents.scalings[place] for place in places.values() if place in contents.scalings}
+        dequantize = Dequantize(quantised)
+        dequantize(rewritten)
+        types |= {real: real_type(types, place, quantised[place]) for place, real in dequantize.dequantized.items()}
+        places = {address: dequantize.dequantized.get(place, place) for address, place in places.items()}
+    reduce = Reduce(
+        {
+            capture.address: (capture.reduction, places[capture.address], types.get(places[capture.address]))
+            for capture in plan.captures
+            if capture.reduction is not None
+        }
+    )
     reduce(rewritten)
-    lift(rewritten)
-    plain = {
-        address: Output(place.name) for address, place in places.items() if not place.path and address not in reduced
-    }
-    risen = plain | lift.lifted
-    expose = Expose(name for reading in risen.values() for name in readings.names(reading))
-    expose(rewritten)
-    Prune()(rewritten)
-    NameCopies()(rewritten)
-    captures = {
-        address: readings.replaced(reading, lambda name: Output(expose.exposed[name]))
-        for address, reading in risen.items()
-    }
-    captures |= {address: Output(name) for address, name in reduce.reduced.items()}
+    places |= reduce.reduced
+    for capture in plan.captures:
+        place = places[capture.address]
+        if capture.reduction is not None:
+            types[place] = of_one_iteration(capture.type, place.repeats)
+    captures, found = brought_out(rewritten, (places, scalings), types)
     keeps_outputs = plan.outputs is not OutputMode.NONE
     return Segment(
         graph=graph.write(rewritten),
         data_folder=model.data_folder,
-        captures={capture.address: captures[capture.address] for capture in plan.captures},
+        captures=captures,
         outputs=tuple(spec.name for spec in model.outputs) if keeps_outputs else (),
         inputs=inputs_read(model, rewritten),
         masks=reduce.masks,
         node_count=len(rewritten.graph),
+        scalings=found,
     )
+
+
+def brought_out(
+    rewritten: ir.Model, groups: Sequence[Mapping[str, Place]], types: Mapping[Place, ValueType | None]
+) -> list[dict[str, Reading]]:
+    """Makes values outputs, wherever they are, and cuts what no output needs.
+
+    Args:
+        rewritten: the model; it is changed.
+        groups: places of values, by address.
+        types: of values, of one iteration, as far as they are known.
+
+    Returns:
+        How to read the values from the model's outputs, by address, for each group.
+    """
+    wanted = {(group, address): place for group, places in enumerate(groups) for address, place in places.items()}
+    lift = Lift({key: place for key, place in wanted.items() if place.path}, types)
+    lift(rewritten)
+    risen = {key: lift.lifted.get(key) or Output(place.name) for key, place in wanted.items()}
+    expose = Expose(name for reading in risen.values() for name in readings.names(reading))
+    for one in (expose, Prune(), NameCopies()):
+        one(rewritten)
+    found: list[dict[str, Reading]] = [{} for _ in groups]
+    for (group, address), reading in risen.items():
+        found[group][address] = readings.replaced(reading, lambda name: Output(expose.exposed[name]))
+    return found
 
 
 def unmodified(model: CatalogModel) -> Segment:

@@ -30,7 +30,9 @@ class FillSlots(ir.passes.InPlacePass):
         filled: the slots that were filled, after the call.
     """
 
-    def __init__(self, slots: Iterable[Slot], known: Mapping[Place, Slot], types: Mapping[Place, ValueType]) -> None:
+    def __init__(
+        self, slots: Iterable[Slot], known: Mapping[Place, Slot], types: Mapping[Place, ValueType | None]
+    ) -> None:
         self._slots = {slot.place: slot for slot in slots}
         for slot in tuple(self._slots.values()):
             self._slots |= {place: known[place] for place in slot.companions}

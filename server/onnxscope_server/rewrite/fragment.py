@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxscope_server.domain import Array, DataType
 from onnxscope_server.rewrite.names import FreshNames
+from onnxscope_server.rewrite.scopes import Holder
 
 Attribute: TypeAlias = int | Sequence[int] | ir.TensorProtocol
 
@@ -29,7 +30,7 @@ _ZERO_IS_A_SIZE = 14
 
 
 class Fragment:
-    """A piece of graph that grows at the end of a main graph.
+    """A piece of graph that grows at the end of a graph or function.
 
     Constants are nodes, not initializers: old models would need an input beside each initializer.
 
@@ -40,7 +41,7 @@ class Fragment:
         label: what node names start with; onnxruntime's errors quote them.
     """
 
-    def __init__(self, graph: ir.Graph, names: FreshNames, opset: int, label: str) -> None:
+    def __init__(self, graph: Holder, names: FreshNames, opset: int, label: str) -> None:
         self.opset = opset
         self._graph = graph
         self._names = names

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
 
 import onnx_ir as ir
 
@@ -14,8 +15,10 @@ from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.scopes import Holder, inside, node_at, values_by_name
 
+K = TypeVar("K", bound=Hashable)
 
-class Lift(ir.passes.InPlacePass):
+
+class Lift(ir.passes.InPlacePass, Generic[K]):
     """Makes values of bodies and functions values of the main graph, one level after the other.
 
     A node gets one more output for each value that comes out of it. `Crossing` knows what an If, a Loop or a call makes
@@ -25,17 +28,17 @@ class Lift(ir.passes.InPlacePass):
         After:   x -> Loop(body: Neg -> n -> Add -> s) -> y, n::out       n's reading: Each(Output("n::out"))
 
     Args:
-        places: of the values, by address.
+        places: of the values, by any key.
         types: of values, of one iteration; those of values in branches must be known.
 
     Attributes:
-        lifted: how to read each address from values of the main graph, after the call.
+        lifted: how to read each from values of the main graph, after the call.
     """
 
-    def __init__(self, places: Mapping[str, Place], types: Mapping[Place, ValueType]) -> None:
+    def __init__(self, places: Mapping[K, Place], types: Mapping[Place, ValueType | None]) -> None:
         self._places = dict(places)
         self._types = types
-        self.lifted: dict[str, Reading] = {}
+        self.lifted: dict[K, Reading] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Adds outputs to nodes, bodies and functions.
@@ -47,8 +50,8 @@ class Lift(ir.passes.InPlacePass):
         self._leaves: dict[str, Leaf] = {}
         found = self._rise(model.graph, (), self._places)
         self.lifted = {
-            address: readings.replaced(reading, lambda key: Output(self._leaves[key].value.name or ""))
-            for address, reading in found.items()
+            key: readings.replaced(reading, lambda key: Output(self._leaves[key].value.name or ""))
+            for key, reading in found.items()
         }
         return ir.passes.PassResult(model, modified=bool(found))
 
@@ -58,31 +61,31 @@ class Lift(ir.passes.InPlacePass):
         if any(name not in there for reading in self.lifted.values() for name in readings.names(reading)):
             raise ir.passes.PostconditionError("a value did not come out")
 
-    def _rise(self, holder: Holder, path: Path, places: Mapping[str, Place]) -> dict[str, Reading]:
-        """Returns readings, by address, of values of the graph at `path`; `places` are in it or below."""
-        below: dict[Step, dict[str, Place]] = {}
-        for address, place in places.items():
+    def _rise(self, holder: Holder, path: Path, places: Mapping[K, Place]) -> dict[K, Reading]:
+        """Returns readings, by key, of values of the graph at `path`; `places` are in it or below."""
+        below: dict[Step, dict[K, Place]] = {}
+        for key, place in places.items():
             if len(place.path) > len(path):
-                below.setdefault(place.path[len(path)], {})[address] = place
-        found: dict[str, Reading] = {}
+                below.setdefault(place.path[len(path)], {})[key] = place
+        found: dict[K, Reading] = {}
         for step, group in below.items():
             node = node_at(holder, step.anchor)
             risen = self._rise(inside(self._model, node, step), (*path, step), group)
             found |= self._cross(holder, path, step, risen)
         values = values_by_name(holder)
-        for address, place in places.items():
+        for key, place in places.items():
             if len(place.path) == len(path):
-                found[address] = self._leaf(Leaf(values[place.name], self._types.get(place)))
+                found[key] = self._leaf(Leaf(values[place.name], self._types.get(place)))
         return found
 
-    def _cross(self, holder: Holder, path: Path, step: Step, risen: Mapping[str, Reading]) -> dict[str, Reading]:
+    def _cross(self, holder: Holder, path: Path, step: Step, risen: Mapping[K, Reading]) -> dict[K, Reading]:
         keys = tuple(dict.fromkeys(name for reading in risen.values() for name in readings.names(reading)))
         site = Site(self._model, self._names, holder, step, opset_of(self._model, path), self._leaf)
         crossing = CROSSINGS[step.op_type](site)
         outside = dict(zip(keys, crossing.bring_out([self._leaves[key] for key in keys]), strict=True))
         return {
-            address: crossing.told(readings.replaced(reading, outside.__getitem__, iterations=crossing.iterations))
-            for address, reading in risen.items()
+            key: crossing.told(readings.replaced(reading, outside.__getitem__, iterations=crossing.iterations))
+            for key, reading in risen.items()
         }
 
     def _leaf(self, leaf: Leaf) -> Output:

@@ -1,4 +1,4 @@
-"""The pass that grafts reductions on to values and makes their results outputs."""
+"""The pass that grafts reductions on to values."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import onnx_ir as ir
 
 from onnxscope_server.catalog.scopes import Place
 from onnxscope_server.domain import DataType, Reduction, TensorType, ValueType
-from onnxscope_server.errors import NotImplementedYetError
 from onnxscope_server.rewrite.element_types import opset_needed
 from onnxscope_server.rewrite.fragment import Fragment
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.reductions import MASKED, REDUCERS
-from onnxscope_server.rewrite.scopes import values_by_name
+from onnxscope_server.rewrite.scopes import holder_at, values_by_name
 from onnxscope_server.rewrite.subject import Subject, invalid
 
 _OLDEST_OPSET = 7
@@ -22,12 +21,12 @@ _OLDEST_MASKED_OPSET = 9
 
 
 class Reduce(ir.passes.InPlacePass):
-    """Grafts a reduction on to each of some values; only its result becomes an output.
+    """Grafts a reduction on to each of some values, in the graph that the value is in.
 
     - Without a mask a reduction is an operator or two.
 
-          Before:  x -> MatMul -> h -> Relu -> y         outputs: y
-          After:   x -> MatMul -> h -> Relu -> y         outputs: y, h::mean
+          Before:  x -> MatMul -> h -> Relu -> y
+          After:   x -> MatMul -> h -> Relu -> y
                    h -> ReduceMean -> h::mean
 
     - A mask is a model input, or an input that is added: bool [row, position], one for each name.
@@ -39,58 +38,51 @@ class Reduce(ir.passes.InPlacePass):
     The operators are written as the model's opset has them.
 
     Args:
-        reductions: what to do to each address, and the type of the value there as far as it is known.
+        reductions: what to do to each address, where the value is, and its type as far as it is known.
 
     Attributes:
-        reduced: the output of each address, after the call.
+        reduced: where the reduced value of each address is, after the call.
         masks: the graph input of each mask that was added, after the call.
     """
 
     def __init__(self, reductions: Mapping[str, tuple[Reduction, Place, ValueType | None]]) -> None:
         self._reductions = dict(reductions)
-        self.reduced: dict[str, str] = {}
+        self.reduced: dict[str, Place] = {}
         self.masks: dict[str, str] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Adds the nodes, the masks and the outputs.
+        """Adds the nodes and the masks.
 
         Raises:
-            NotImplementedYetError: an address is not in the main graph.
             ReductionInvalidError: a reduction does not fit its value or the model's opset.
         """
-        values = values_by_name(model.graph)
         names = FreshNames(model)
         for address, (reduction, place, declared) in self._reductions.items():
-            if place.path:
-                raise NotImplementedYetError(
-                    f"{address!r} is inside of a node, where nothing is reduced yet. Capture it without a reduction.",
-                    feature="reductions inside of nodes",
-                )
-            value = values[place.name]
             if not isinstance(declared, TensorType | None) or (declared and declared.sparse):
                 raise invalid(address, reduction, "it is not an array. Capture it without a reduction")
-            opset = _opset(model, address, reduction, declared)
+            holder = holder_at(model, place.path)
+            opset = _opset(model, place, address, reduction, declared)
             name = names.like(f"{address}::{reduction.kind.value}")
-            fragment = Fragment(model.graph, names, opset, name)
-            mask = self._mask(model, names, address, reduction, declared)
-            subject = Subject(address, reduction, value, declared, fragment, mask)
+            fragment = Fragment(holder, names, opset, name)
+            mask = self._mask(model, names, place, address, reduction, declared)
+            subject = Subject(address, reduction, values_by_name(holder)[place.name], declared, fragment, mask)
             result = REDUCERS[reduction.kind](subject)
             result.name = name
-            model.graph.outputs.append(result)
-            self.reduced[address] = name
+            self.reduced[address] = Place(place.path, name)
         return ir.passes.PassResult(model, modified=bool(self._reductions))
 
     def ensures(self, model: ir.Model) -> None:
-        """Every reduced value is an output, every added mask an input."""
-        outputs = {value.name for value in model.graph.outputs}
+        """Every reduced value is there, every added mask an input."""
         inputs = {value.name for value in model.graph.inputs}
-        if not (outputs >= set(self.reduced.values()) and inputs >= set(self.masks.values())):
+        there = all(place.name in values_by_name(holder_at(model, place.path)) for place in self.reduced.values())
+        if not there or not inputs >= set(self.masks.values()):
             raise ir.passes.PostconditionError("a reduction or a mask is missing")
 
     def _mask(
         self,
         model: ir.Model,
         names: FreshNames,
+        place: Place,
         address: str,
         reduction: Reduction,
         declared: TensorType | None,
@@ -100,6 +92,8 @@ class Reduce(ir.passes.InPlacePass):
             return None
         if reduction.kind not in MASKED or len(given) > 1:
             raise invalid(address, reduction, "it takes no mask" if len(given) == 1 else "give one mask")
+        if any(not step.op_type for step in place.path):
+            raise invalid(address, reduction, "no mask is seen in a function. Capture it without a mask")
         inputs = {value.name: value for value in model.graph.inputs}
         if declared is not None and declared.data_type is DataType.STRING:
             raise invalid(address, reduction, "onnxruntime picks no text by a mask. Leave the mask out")
@@ -120,8 +114,8 @@ class Reduce(ir.passes.InPlacePass):
         return inputs[self.masks[given[0]]]
 
 
-def _opset(model: ir.Model, address: str, reduction: Reduction, declared: TensorType | None) -> int:
-    opset = opset_of(model)
+def _opset(model: ir.Model, place: Place, address: str, reduction: Reduction, declared: TensorType | None) -> int:
+    opset = opset_of(model, place.path)
     masked = reduction.mask_input is not None or reduction.mask_value is not None
     needed = _OLDEST_MASKED_OPSET if masked else _OLDEST_OPSET
     if declared is not None:

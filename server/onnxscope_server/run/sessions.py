@@ -101,6 +101,10 @@ class Sessions:
             task.add_done_callback(_read)
         return await asyncio.shield(making.task)
 
+    def release(self, key: Hashable, *, exact: bool) -> None:
+        """Forgets one session; it lives on until its last run has ended."""
+        self._kept.pop((key, exact), None)
+
     def drop(self, digest: str) -> None:
         """Forgets all sessions of a model, those too that are being made."""
         for kept in [place for place, item in self._kept.items() if item.digest == digest]:

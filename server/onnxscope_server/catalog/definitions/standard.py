@@ -11,13 +11,16 @@ import onnx.defs
 from onnxscope_server.catalog.definitions.definition import Definition
 from onnxscope_server.catalog.value_types import type_proto
 from onnxscope_server.catalog.walk import bodies
-from onnxscope_server.domain import ValueType
+from onnxscope_server.domain import DataType, TensorType, ValueType
 
 _OWN_DOMAINS = ("", "ai.onnx")
 _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"})
-# the body of the one is an attribute of the node, and has addresses of its own; the other is a Loop with nothing in it
-# but its result, typed as float whatever it counts
-_LEFT_WHOLE = frozenset({"SequenceMap", "Range"})
+# its body is an attribute of the node, and has addresses of its own
+_WITH_BODIES = frozenset({"SequenceMap"})
+
+
+# the function of a Range carries floats, whatever it counts
+_COUNTED = TensorType(DataType.FLOAT32, ())
 
 
 def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[str, ValueType]) -> Definition | None:
@@ -33,7 +36,9 @@ def definition(node: onnx.NodeProto, imports: Mapping[str, int], types: Mapping[
         that form, or where it draws random numbers: its parts would not be those of the node's own draw.
     """
     domain = "" if node.domain in _OWN_DOMAINS else node.domain
-    if domain not in imports or node.op_type in _LEFT_WHOLE:
+    if domain not in imports or node.op_type in _WITH_BODIES:
+        return None
+    if node.op_type == "Range" and types.get(node.input[0]) != _COUNTED:
         return None
     try:
         schema = onnx.defs.get_schema(node.op_type, imports[domain], domain)

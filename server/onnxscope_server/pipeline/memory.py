@@ -1,0 +1,125 @@
+"""Keeps captures within a budget of memory: what would not fit runs in groups of hook points, or is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import Array, OutputMode, Plan, TensorType, Value
+from onnxscope_server.errors import LimitExceededError, OnnxscopeServerError
+from onnxscope_server.plan.cost import cost
+from onnxscope_server.plan.element_types import byte_count
+from onnxscope_server.rewrite.shapes import shape_probe
+from onnxscope_server.run.readings import outputs_read, read
+from onnxscope_server.run.runner import Runner
+from onnxscope_server.run.sessions import Sessions
+
+# what a value of unknown size is taken for, as a multiple of the inputs, before the model is asked
+_GROWTH = 64
+_MIB = 1 << 20
+_SHOWN = 3
+
+
+class Budget:
+    """Plans captures in groups that fit.
+
+    Args:
+        limit: bytes of activations that one run may bring.
+        sessions: where the session comes from that finds out sizes.
+        runner: runs it.
+    """
+
+    def __init__(self, limit: int, sessions: Sessions, runner: Runner) -> None:
+        self._limit = limit
+        self._sessions = sessions
+        self._runner = runner
+
+    async def groups(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Value]) -> tuple[Plan, ...]:
+        """Splits a plan where all of it would not fit.
+
+        Args:
+            model: the model.
+            plan: what is asked.
+            inputs: of this run.
+
+        Returns:
+            The plan itself, or plans for some of its hook points each; the first brings the outputs.
+
+        Raises:
+            LimitExceededError: a single activation is larger than the budget.
+        """
+        arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
+        shapes = {name: value.shape for name, value in arrays.items()}
+        values = cost(model, plan, shapes, 0).values[: len(plan.captures)]
+        sizes = {value.name: value.byte_count for value in values}
+        guess = _GROWTH * sum(array.nbytes for array in arrays.values())
+        unknown = [name for name, size in sizes.items() if size is None]
+        if sum(size or guess for size in sizes.values()) <= self._limit:
+            return (plan,)
+        if unknown:
+            seen = await self._seen(model, plan, arrays)
+            for value in values:
+                if value.byte_count is None and isinstance(value.type, TensorType):
+                    shape = seen.get(value.name)
+                    elements = None if shape is None else int(np.prod(shape))
+                    sizes[value.name] = None if elements is None else byte_count(value.type.data_type, elements)
+        known = {name: guess if size is None else size for name, size in sizes.items()}
+        too_large = [name for name, size in sizes.items() if size is not None and size > self._limit]
+        if too_large:
+            raise self._refusal({name: known[name] for name in too_large}, sum(known.values()))
+        return self._split(plan, known)
+
+    def _split(self, plan: Plan, sizes: Mapping[str, int]) -> tuple[Plan, ...]:
+        groups: list[list[str]] = [[]]
+        room = self._limit
+        for capture in plan.captures:
+            size = sizes[capture.address]
+            if size > room and groups[-1]:
+                groups.append([])
+                room = self._limit
+            groups[-1].append(capture.address)
+            room -= size
+        if len(groups) == 1:
+            return (plan,)
+        by_address = {capture.address: capture for capture in plan.captures}
+        plans = [replace(plan, captures=tuple(by_address[address] for address in group)) for group in groups]
+        return plans[0], *(replace(one, outputs=OutputMode.NONE) for one in plans[1:])
+
+    async def _seen(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes that values of the main graph have for these inputs."""
+        try:
+            session = await self._sessions.get(
+                ("shapes", model.digest, frozenset(), plan.expand),
+                model.digest,
+                partial(shape_probe, model, expand=plan.expand),
+                exact=True,
+            )
+            captures = session.segment.captures
+            feeds: dict[str, Value] = {name: inputs[name] for name in session.segment.inputs if name in inputs}
+            fetches = [name for reading in captures.values() for name in outputs_read(reading)]
+            values = await self._runner.run(session, feeds, fetches)
+        except OnnxscopeServerError:
+            return {}
+        return {
+            address: tuple(np.asarray(read(reading, values, None)).tolist()) for address, reading in captures.items()
+        }
+
+    def _refusal(self, too_large: Mapping[str, int], total: int) -> LimitExceededError:
+        named = ", ".join(f"{name} {_mib(size)}" for name, size in list(too_large.items())[:_SHOWN])
+        more = ", ..." if len(too_large) > _SHOWN else ""
+        return LimitExceededError(
+            f"The memory budget is {_mib(self._limit)}, and {named}{more} would not fit it (all that is asked: "
+            f"{_mib(total)}). Reduce them in the graph (reduce=), send fewer rows at a time, leave them out, or start "
+            "the server with a larger --memory-budget.",
+            setting="memory_budget",
+            limit=str(self._limit),
+            got=str(max(too_large.values())),
+        )
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:,.1f} MiB"
