@@ -16,48 +16,68 @@ from queue import Empty, Queue
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from tests.conformance import sources
+from tests.conformance import exceptions, fetch, sources, tables
 from tests.conformance.measure import Case, Row
 from tests.conformance.worker import Worker
 
-_ROOT = Path(__file__).parents[2]
+_CACHE = Path(__file__).parents[2] / ".cache" / "conformance"
 
 
 def main() -> int:
-    """Measures, prints a table and writes JSON."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    parser.add_argument("--json", type=Path, default=_ROOT / ".cache" / "conformance.json")
-    parser.add_argument("--every", type=int, default=1, help="measure only every n-th of the small models")
-    parser.add_argument("--only", default="", help="only models whose group and name contain this")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--folder", type=Path, action="append", default=[], help="measure the models in it too")
-    parser.add_argument("--names", type=Path, help="measure only the models that this file names")
-    parser.add_argument("--verbose", action="store_true", help="print a line for each model")
-    parser.add_argument("--no-backend", action="store_true", help="leave out what comes with onnx and onnxruntime")
-    args = parser.parse_args()
-    cases = _cases(args)
+    """Measures, prints a table and the totals, and writes JSON; returns 1 where a target is missed."""
+    args = _arguments()
     rows: list[Row] = []
     start = time.monotonic()
-    for row in _measured(cases, args.workers):
+    for row in _measured(_cases(args), args.workers):
         rows.append(row)
-        if row.problems or args.verbose:
-            print(f"{row.group} {row.name}: {row.state} {row.seconds} s {'; '.join(row.problems)[:400]}", flush=True)
+        for problem in row.problems:
+            known = exceptions.reason(row, problem)
+            print(f"{row.group}: {row.name}: {problem[:400]}" + (f" (known: {known})" if known else ""), flush=True)
+        if args.verbose:
+            print(f"{row.group}: {row.name}: {row.state} in {row.seconds} s", flush=True)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    print(table(rows))
-    print(f"{time.monotonic() - start:.0f} s; {args.json}")
-    return 0
+    print(tables.table(rows), tables.totals(rows), f"{time.monotonic() - start:.0f} s; {args.json}", sep="\n")
+    failures = tables.failures(rows)
+    print(*failures, sep="\n")
+    return 1 if failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("--json", type=Path, default=_CACHE / "result.json", help="where each model's row goes")
+    parser.add_argument("--every", type=int, default=1, help="of ONNX's node tests, measure every n-th")
+    parser.add_argument("--only", default="", help="only models whose group and name contain this")
+    parser.add_argument("--names", type=Path, help="only models that this file names")
+    parser.add_argument("--folder", type=Path, action="append", default=[], help="measure its models, and no others")
+    parser.add_argument("--offline", action="store_true", help="fetch nothing; measure what is there")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that measure side by side")
+    parser.add_argument("--verbose", action="store_true", help="print a line for each model")
+    return parser.parse_args()
 
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
-    backend = [] if args.no_backend else [sources.onnxruntimes_own(), sources.backend_data(), sources.backend_nodes()]
-    found: Iterable[Case] = itertools.chain(*(sources.files(folder.name, folder) for folder in args.folder), *backend)
     wanted = set(args.names.read_text().split()) if args.names else None
-    for index, case in enumerate(found):
-        if wanted is not None and case.name not in wanted:
-            continue
-        if args.only in f"{case.group} {case.name}" and (index % args.every == 0 or args.only):
+    for case in _folders(args.folder) if args.folder else _everything(args):
+        if (wanted is None or case.name in wanted) and args.only in f"{case.group} {case.name}":
             yield case
+
+
+def _folders(folders: Iterable[Path]) -> Iterator[Case]:
+    for folder in folders:
+        yield from sources.files(folder.name, folder)
+
+
+def _everything(args: argparse.Namespace) -> Iterator[Case]:
+    """Yields the slow ones first: the last to end should not be one that keeps a single core busy."""
+    if not args.offline:
+        fetch.corpus(_CACHE)
+        fetch.jax_examples(_CACHE)
+    yield from sources.files("packages", _CACHE / "corpus")
+    yield from sources.files("jax2onnx", _CACHE / "jax2onnx")
+    yield from sources.onnxruntimes_own()
+    yield from sources.backend_data()
+    yield from itertools.islice(sources.backend_nodes(), 0, None, args.every)
 
 
 def _measured(cases: Iterator[Case], workers: int) -> Iterator[Row]:
@@ -91,22 +111,6 @@ def _measured(cases: Iterator[Case], workers: int) -> Iterator[Row]:
             ended += 1
         else:
             yield row
-
-
-def table(rows: list[Row]) -> str:
-    """Returns a line for each group, and one of totals."""
-    head = ("models", "measured", "values", "listed", "points", "captured", "checked", "right", "outputs equal")
-    lines = [f"{'':24}" + "".join(f"{name:>15}" for name in head)]
-    groups = dict.fromkeys(row.group for row in rows)
-    for group in (*groups, ""):
-        chosen = [row for row in rows if not group or row.group == group]
-        run = [row for row in chosen if row.state != "not run by onnxruntime"]
-        exact = [row for row in run if row.state != "random"]
-        sums = [sum(getattr(row, name) for row in run) for name in head[2:-1]]
-        equal = f"{sum(bool(row.outputs_equal) for row in exact)}/{len(exact)}"
-        cells = [len(chosen), len(run), *sums, equal]
-        lines.append(f"{group[:24] or 'total':24}" + "".join(f"{cell:>15}" for cell in cells))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

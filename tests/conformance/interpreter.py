@@ -240,14 +240,14 @@ class _Interpreter:
 
 def _session(one: onnx.ModelProto, named: Mapping[str, Any]) -> Session:
     try:
-        return Session(_segment(one), Opening(), exact=True)
+        return Session(_segment(one), Opening(intra_op_threads=1), exact=True)
     except ModelInvalidError:
         # some kernels want constants for inputs after the first
         for item in list(one.graph.input)[1:]:
             if isinstance(named[item.name], np.ndarray):
                 one.graph.initializer.append(numpy_helper.from_array(named[item.name], item.name))
                 one.graph.input.remove(item)
-        return Session(_segment(one), Opening(), exact=True)
+        return Session(_segment(one), Opening(intra_op_threads=1), exact=True)
 
 
 def _segment(one: onnx.ModelProto) -> Segment:

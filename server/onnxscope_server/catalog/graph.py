@@ -19,6 +19,7 @@ from collections.abc import Iterable
 import onnx
 import onnx_ir as ir
 
+from onnxscope_server.catalog import distinct_names
 from onnxscope_server.catalog.appearance import describe
 from onnxscope_server.catalog.text import mend
 from onnxscope_server.catalog.walk import bodies, graphs, nodes
@@ -93,7 +94,7 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
 
 
 def write(model: ir.Model) -> bytes:
-    """Serialises a model; what onnx-ir does not know is put back.
+    """Serialises a model; what onnx-ir does not know is put back, and values in bodies get names of their own.
 
     Args:
         model: what `read` gave, rewritten as you like.
@@ -110,6 +111,7 @@ def write(model: ir.Model) -> bytes:
         detail = str(error.__cause__ or error).split("\n", 1)[0]
         raise ModelInvalidError(f"The model contradicts itself: {detail}", detail=detail) from error
     _undisguise(proto)
+    distinct_names.give(proto)
     try:
         data: bytes = proto.SerializeToString()
     except ValueError as error:

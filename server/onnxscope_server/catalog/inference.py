@@ -11,7 +11,7 @@ from types import MappingProxyType
 import onnx
 import onnx.shape_inference
 
-from onnxscope_server.catalog import graph
+from onnxscope_server.catalog import distinct_names, graph
 from onnxscope_server.catalog.scopes import (
     FunctionKey,
     Path,
@@ -46,6 +46,7 @@ def types(
         Types by place, of one iteration where there are several; values of which nothing is known are left out. It
         never fails: where inference does, the declared types remain.
     """
+    old = distinct_names.give(proto)
     if not graph.in_order(proto.graph):
         proto = _sorted(proto)
     _tell(proto, known)
@@ -62,7 +63,12 @@ def types(
         found[name] = _completed(found.get(name), shape)
     places = {Place((), name): type_ for name, type_ in found.items()}
     places |= _inside((inferred or proto).graph.node, (), found, proto)
-    return places
+    return {_renamed(place, old): type_ for place, type_ in places.items()} if old else places
+
+
+def _renamed(place: Place, names: Mapping[str, str]) -> Place:
+    steps = (replace(step, anchor=names.get(step.anchor, step.anchor)) for step in place.path)
+    return Place(tuple(steps), names.get(place.name, place.name))
 
 
 def _inside(
