@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -18,13 +18,12 @@ from onnxscope_server.catalog import graph, hook_points, inference, own_function
 from onnxscope_server.catalog.hook_points import Found
 from onnxscope_server.catalog.parts import Expansion, Part
 from onnxscope_server.catalog.quantization import Scaling
+from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.scopes import Path, Place, scopes
 from onnxscope_server.catalog.slots import Slot, free_name
 from onnxscope_server.catalog.value_types import over_iterations
 from onnxscope_server.domain import HookPoint, Kind, ValueType
 from onnxscope_server.errors import OnnxscopeServerError
-
-OutputTypes: TypeAlias = Callable[[bytes, FilePath | None], Mapping[str, ValueType | None]]
 
 _logger = logging.getLogger(__name__)
 _SHAPES_KEPT = 16
@@ -49,7 +48,7 @@ class Contents:
         graph_bytes: a serialised ModelProto.
         data_folder: where its external data lies; None where there is none.
         overridable: whether initializers that are also inputs count as inputs.
-        output_types: tells the types of a graph's outputs as the runtime infers them, given the graph and its folder.
+        runtime: tells types that ONNX's inference does not find.
     """
 
     def __init__(
@@ -58,12 +57,12 @@ class Contents:
         data_folder: FilePath | None,
         *,
         overridable: bool,
-        output_types: OutputTypes | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self._graph_bytes = graph_bytes
         self._data_folder = data_folder
         self._overridable = overridable
-        self._output_types = output_types
+        self._runtime = runtime
         self._lock = threading.RLock()
         self._typed_lock = threading.Lock()
         self._typed: OrderedDict[_Bound, Mapping[Place, ValueType]] = OrderedDict()
@@ -218,14 +217,14 @@ class Contents:
     @functools.cached_property
     def _told_by_the_runtime(self) -> dict[str, ValueType]:
         """Types of the main graph's values of which ONNX's inference knows nothing, such as com.microsoft's."""
-        if self._output_types is None:
+        if self._runtime is None:
             return {}
         found = {place.name for place in inference.types(graph.parse(self._graph_bytes), {}) if not place.path}
         exposing = inference.exposing_untyped(graph.parse(self._graph_bytes), found)
         if not exposing:
             return {}
         try:
-            told = self._output_types(exposing, self._data_folder)
+            told = self._runtime.output_types(exposing, self._data_folder)
         except OnnxscopeServerError as error:
             _logger.debug("the runtime tells no types: %s", error)
             return {}

@@ -1,9 +1,10 @@
 """The boundary to onnx-ir: bytes to `ir.Model` and back, with nothing lost on the way.
 
 onnx-ir has no place for sparse initializers and drops them, raises on map types, on sparse attributes and on text that
-is not UTF-8, and looks at every number of a long list: minutes for a forest of trees. They cross in disguise: `read` puts each where onnx-ir carries it without looking (the location of an
-external tensor, the value of a string attribute, the metadata of a value), and `write` puts it back. The disguise lies
-in the graph itself, so it survives clones, passes and cuts.
+is not UTF-8, and looks at every number of a long list: minutes for a forest of trees. They cross in disguise: `read`
+puts each where onnx-ir carries it without looking (the location of an external tensor, the value of a string attribute,
+the metadata of a value), and `write` puts it back. The disguise lies in the graph itself, so it survives clones, passes
+and cuts.
 
     sparse_initializer w            external tensor w, location "onnxscope:sparse:..."
     attribute sparse_value          string attribute sparse_value, "onnxscope:attribute:..."
@@ -189,9 +190,9 @@ def _disguise_attributes(attributes: Iterable[onnx.AttributeProto]) -> None:
 
 
 def _carried(attribute: onnx.AttributeProto) -> bool:
-    if attribute.type in _FOREIGN_ATTRIBUTES or _LONG <= max(
+    if attribute.type in _FOREIGN_ATTRIBUTES or max(
         len(attribute.ints), len(attribute.floats), len(attribute.strings)
-    ):
+    ) >= _LONG:
         return False
     if attribute.type in _TYPE_ATTRIBUTES:
         types = [attribute.tp] if attribute.HasField("tp") else attribute.type_protos
