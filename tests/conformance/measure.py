@@ -246,8 +246,7 @@ def _is_sum(value: np.ndarray, whole: np.ndarray) -> bool:
     if value.ndim != whole.ndim + 1 or value.shape[1:] != whole.shape or not whole.ndim:
         return False
     return all(
-        any(_close(step, of_direction) for step in value[:, direction])
-        for direction, of_direction in enumerate(whole)
+        any(_close(step, of_direction) for step in value[:, direction]) for direction, of_direction in enumerate(whole)
     )
 
 
