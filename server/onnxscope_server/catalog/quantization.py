@@ -106,6 +106,10 @@ def _of_node(
         if value_place is None or scale_place is None:
             continue
         zero_point = _seen(_at(node.input, triple.zero_point), path, names)
+        around = set(visible(value_place.path))
+        if scale_place.path not in around or (zero_point is not None and zero_point.path not in around):
+            # a body reads a value from outside with a scale of its own, which is not there where the value is
+            continue
         given = {attribute.name: attribute.i for attribute in node.attribute}
         axis = given.get("axis", _WEIGHT_AXES.get(node.op_type, 1))
         own = domain if node.op_type in ("QuantizeLinear", "DequantizeLinear") else ""
