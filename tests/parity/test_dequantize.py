@@ -352,6 +352,16 @@ def test_values_in_functions_with_scales_from_the_call(scope: Any) -> None:
     assert [one.zero_point for one in stored.quantization.values()] == [7, 9]
 
 
+def test_a_zero_point_that_a_call_leaves_out(scope: Any) -> None:
+    """An input that a function has and its call does not give is no zero point."""
+    text = f"""g (float[2, 3] x) => (y) <float s = {{0.5}}> {{ y = f.F (x, s) }}
+        {_FUNCTION} F (x, s, z) => (y) {{ q = QuantizeLinear (x, s, z)  y = DequantizeLinear (q, s, z) }}"""
+    model = scope.load(parser.parse_model(_HEAD + text).SerializeToString())
+    stored, real = _checked(model, _X[2:, :3], ["F_0::F::q", "y"])
+    assert stored.quantization["F_0::F::q"].zero_point is None
+    np.testing.assert_array_equal(real["F_0::F::q"], stored["y"])
+
+
 @pytest.mark.parametrize(
     ("reduction", "want"),
     [
