@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnxscope_server.catalog.scopes import OWN_DOMAINS, Path, Place, Scope, scopes, visible
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, Path, Place, Scope, Step, anchor_of, scopes, visible
 
 _MICROSOFT = "com.microsoft"
 
@@ -80,7 +80,12 @@ def listed(proto: onnx.ModelProto) -> dict[Place, Scaling]:
         How each is quantised, as the node says that makes it; else the first that reads it.
     """
     known = {scope.path: scope for scope in scopes(proto)}
-    names = {path: _own_names(scope) for path, scope in known.items()}
+    calls = {
+        (*path, Step(anchor_of(node), node.op_type, "")): node
+        for path, scope in known.items()
+        for node in scope.holder.node
+    }
+    names = {path: _own_names(scope, calls.get(path)) for path, scope in known.items()}
     found: dict[Place, Scaling] = {}
     for made in (True, False):
         for path, scope in known.items():
@@ -106,6 +111,10 @@ def _of_node(
         if value_place is None or scale_place is None:
             continue
         zero_point = _seen(_at(node.input, triple.zero_point), path, names)
+        around = set(visible(value_place.path))
+        if scale_place.path not in around or (zero_point is not None and zero_point.path not in around):
+            # a body reads a value from outside with a scale of its own, which is not there where the value is
+            continue
         given = {attribute.name: attribute.i for attribute in node.attribute}
         axis = given.get("axis", _WEIGHT_AXES.get(node.op_type, 1))
         own = domain if node.op_type in ("QuantizeLinear", "DequantizeLinear") else ""
@@ -122,9 +131,11 @@ def _seen(name: str, path: Path, names: Mapping[Path, set[str]]) -> Place | None
     return next((Place(around, name) for around in visible(path) if name and name in names[around]), None)
 
 
-def _own_names(scope: Scope) -> set[str]:
+def _own_names(scope: Scope, call: onnx.NodeProto | None) -> set[str]:
     names = {name for node in scope.holder.node for name in node.output}
     if isinstance(scope.holder, onnx.GraphProto):
         names |= {item.name for item in scope.holder.input}
         return names | {tensor.name for tensor in scope.holder.initializer}
-    return names | set(scope.holder.input)
+    # what a call leaves out is not there
+    given = call.input if call is not None else ()
+    return names | {name for name, actual in zip(scope.holder.input, given, strict=False) if actual}

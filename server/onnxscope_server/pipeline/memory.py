@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, OutputMode, Plan, TensorType, Value
+from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType
 from onnxscope_server.errors import LimitExceededError, OnnxscopeServerError
-from onnxscope_server.plan.cost import cost
-from onnxscope_server.plan.element_types import byte_count
+from onnxscope_server.plan.cost import bytes_of, cost
+from onnxscope_server.plan.reductions import reduced
 from onnxscope_server.rewrite.shapes import shape_probe
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
@@ -62,11 +62,10 @@ class Budget:
             return (plan,)
         if unknown:
             seen = await self._seen(model, plan, arrays)
-            for value in values:
-                if value.byte_count is None and isinstance(value.type, TensorType):
-                    shape = seen.get(value.name)
-                    elements = None if shape is None else int(np.prod(shape))
-                    sizes[value.name] = None if elements is None else byte_count(value.type.data_type, elements)
+            for capture, value in zip(plan.captures, values, strict=True):
+                if value.byte_count is None and isinstance(value.type, TensorType) and value.name in seen:
+                    whole = TensorType(value.type.data_type, seen[value.name])
+                    sizes[value.name] = bytes_of(_left(capture, whole))
         known = {name: guess if size is None else size for name, size in sizes.items()}
         too_large = [name for name, size in sizes.items() if size is not None and size > self._limit]
         if too_large:
@@ -119,6 +118,11 @@ class Budget:
             limit=str(self._limit),
             got=str(max(too_large.values())),
         )
+
+
+def _left(capture: Capture, type_: TensorType) -> ValueType | None:
+    """Returns the type of what a capture brings of a value of this type."""
+    return type_ if capture.reduction is None else reduced(capture.address, capture.reduction, type_)
 
 
 def _mib(size: int) -> str:

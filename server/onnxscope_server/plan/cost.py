@@ -52,15 +52,16 @@ def cost(model: CatalogModel, plan: Plan, input_shapes: Mapping[str, tuple[int, 
             repeats = places[capture.address].repeats
             type_ = of_one_iteration(type_, repeats)
             type_ = over_iterations(reduced(capture.address, capture.reduction, type_), repeats)
-        values.append(PlannedValue(capture.address, False, type_, _byte_count(type_), capture.quantization))
+        values.append(PlannedValue(capture.address, False, type_, bytes_of(type_), capture.quantization))
     if plan.outputs is not OutputMode.NONE:
         for spec in model.outputs:
             type_ = types.get(spec.name, spec.type)
-            values.append(PlannedValue(spec.name, True, type_, _byte_count(type_)))
+            values.append(PlannedValue(spec.name, True, type_, bytes_of(type_)))
     return PlanCost(tuple(values), node_count, model.node_count)
 
 
-def _byte_count(type_: ValueType | None) -> int | None:
+def bytes_of(type_: ValueType | None) -> int | None:
+    """Returns the size of a value of this type; None where it is not known."""
     if not isinstance(type_, TensorType) or type_.shape is None or type_.sparse:
         return None
     sizes = [size for size in type_.shape if isinstance(size, int)]

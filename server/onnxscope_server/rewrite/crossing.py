@@ -47,6 +47,13 @@ _IN_SEQUENCES = frozenset(DataType) - {
     DataType.INT2,
     DataType.BFLOAT16,
 }
+# onnxruntime joins iterations by whole bytes: of types of less, it writes past the end
+_IN_BYTES = {
+    DataType.INT4: DataType.INT8,
+    DataType.UINT4: DataType.UINT8,
+    DataType.INT2: DataType.INT8,
+    DataType.UINT2: DataType.UINT8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +213,11 @@ class _Iterating(Crossing):
         type_ = _array_type(leaf.type)
         if type_ is not None and type_.shape is not None:
             type_ = replace(type_, shape=(None, *type_.shape))
-        return self.site.note(Leaf(self.add_output(leaf.value), type_))
+        wide = None if type_ is None else _IN_BYTES.get(type_.data_type)
+        if type_ is None or wide is None:
+            return self.site.note(Leaf(self.add_output(leaf.value), type_))
+        output = self.add_output(self.made("Cast", [leaf.value], to=int(wide)))
+        return self.site.note(Leaf(self.made("Cast", [output], self.site.holder, to=int(type_.data_type)), type_))
 
 
 class LoopCrossing(_Iterating):
