@@ -127,9 +127,7 @@ def measure(case: Case, scope: onnxscope.Scope) -> Row:
     return row
 
 
-def _repeats(
-    data: bytes, folder: Path | None, feeds: Mapping[str, Any], outputs: Mapping[str, Any] | None
-) -> bool:
+def _repeats(data: bytes, folder: Path | None, feeds: Mapping[str, Any], outputs: Mapping[str, Any] | None) -> bool:
     """Tells whether a second session gives the same outputs; without `outputs`, two that don't optimise."""
     segment = _plain(data, folder)
     names = list(dict.fromkeys(segment.outputs))

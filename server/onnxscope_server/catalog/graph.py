@@ -190,9 +190,10 @@ def _disguise_attributes(attributes: Iterable[onnx.AttributeProto]) -> None:
 
 
 def _carried(attribute: onnx.AttributeProto) -> bool:
-    if attribute.type in _FOREIGN_ATTRIBUTES or max(
-        len(attribute.ints), len(attribute.floats), len(attribute.strings)
-    ) >= _LONG:
+    if (
+        attribute.type in _FOREIGN_ATTRIBUTES
+        or max(len(attribute.ints), len(attribute.floats), len(attribute.strings)) >= _LONG
+    ):
         return False
     if attribute.type in _TYPE_ATTRIBUTES:
         types = [attribute.tp] if attribute.HasField("tp") else attribute.type_protos

@@ -1,0 +1,43 @@
+"""Types of values on their way out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxscope_server.domain import DataType, SequenceType, Shape, TensorType, ValueType
+
+
+def array_type(type_: ValueType | None) -> TensorType | None:
+    """Returns the type where it is that of a dense array."""
+    return type_ if isinstance(type_, TensorType) and not type_.sparse else None
+
+
+def element_type(type_: ValueType | None) -> TensorType | None:
+    """Returns the type of a sequence's arrays, or of the array itself."""
+    element = type_.element if isinstance(type_, SequenceType) else type_
+    return element if isinstance(element, TensorType) else None
+
+
+def fixed(shape: Shape | None) -> tuple[int, ...] | None:
+    """Returns a shape of which every size is known; None for others."""
+    if shape is None:
+        return None
+    sizes = tuple(size for size in shape if isinstance(size, int))
+    return sizes if len(sizes) == len(shape) else None
+
+
+def zeros(data_type: DataType, shape: tuple[int, ...]) -> ir.TensorProtocol:
+    """Makes an array of zeros or of empty texts."""
+    if data_type is DataType.STRING:
+        return ir.StringTensor(np.full(shape, b"", object))
+    return ir.tensor(np.zeros(shape, ir.DataType(int(data_type)).numpy()), dtype=ir.DataType(int(data_type)))
+
+
+def ir_type(type_: ValueType | None) -> ir.TypeProtocol | None:
+    """Returns onnx-ir's type for an array or a sequence of arrays."""
+    if isinstance(type_, TensorType):
+        return ir.TensorType(ir.DataType(int(type_.data_type)))
+    if isinstance(type_, SequenceType) and (element := ir_type(type_.element)) is not None:
+        return ir.SequenceType(element)
+    return None
