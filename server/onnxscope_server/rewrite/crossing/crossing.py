@@ -84,7 +84,8 @@ class Crossing(ABC):
     ) -> ir.Value:
         """Adds a node to the inner graph, or to another, and returns its output."""
         node = self.new(op_type, inputs, **kw)
-        (holder or self.inner).append(node)
+        # a graph without nodes counts as false
+        (self.inner if holder is None else holder).append(node)
         return node.outputs[0]
 
     def before(self, op_type: str, inputs: Sequence[ir.Value | None], **kw: object) -> ir.Value:
