@@ -113,7 +113,7 @@ class Crossing(ABC):
         """Adds a node to the inner graph, or to another, and returns its output."""
         value = ir.Value(name=self.site.names.like(f"{self.site.step.anchor}::{op_type}"))
         node = ir.node(op_type, inputs, kw, outputs=[value], name=value.name)  # type: ignore[arg-type]
-        (holder or self.inner).append(node)
+        (self.inner if holder is None else holder).append(node)  # a graph without nodes is false
         return value
 
     def found_or_added(self, value: ir.Value) -> ir.Value:
