@@ -257,7 +257,9 @@ class LoopCrossing(_Iterating):
         type_ = _array_type(leaf.type)
         if type_ is None or self.site.opset < _LOOP_CARRIES_SEQUENCES:
             return False
-        return type_.data_type in _IN_SEQUENCES and fixed(type_.shape) is None
+        # onnxruntime moves texts out of a body, and leaves nothing where another output shares their memory
+        is_text = type_.data_type is DataType.STRING
+        return type_.data_type in _IN_SEQUENCES and (is_text or fixed(type_.shape) is None)
 
     def _carry(self, leaves: Sequence[Leaf]) -> list[ir.Value]:
         """Lets the iterations carry a sequence for each of some values; returns the node's outputs for them."""
