@@ -56,9 +56,13 @@ class LoopCrossing(Iterating):
                 raise stuck(leaf.value, "it is a list, and this Loop can't carry it out: its type or opset is too old")
             return True
         type_ = array_type(leaf.type)
+        # onnxruntime moves texts out of a body, and leaves nothing where another output shares their memory
+        is_text = type_ is not None and type_.data_type is DataType.STRING
+        if is_text and self.site.opset < _CARRIES_SEQUENCES:
+            raise stuck(leaf.value, "this Loop is too old to carry texts out")
         if type_ is None or self.site.opset < _CARRIES_SEQUENCES:
             return False
-        return type_.data_type in _IN_SEQUENCES and fixed(type_.shape) is None
+        return type_.data_type in _IN_SEQUENCES and (is_text or fixed(type_.shape) is None)
 
     def _kept(self, leaf: Leaf, output: ir.Value) -> Reading:
         """Returns how to read what was carried, with the lengths of its items where these have some."""
