@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import onnx
 
-from onnxscope_server.catalog import graph, hook_points, inference, own_functions, parts, quantization, slots
+from onnxscope_server.catalog import asking, graph, hook_points, inference, own_functions, parts, quantization, slots
 from onnxscope_server.catalog.hook_points import Found
 from onnxscope_server.catalog.parts import Expansion, Part
 from onnxscope_server.catalog.quantization import Scaling
@@ -210,6 +210,8 @@ class Contents:
         if expand:
             parts.add(proto, self._expansions)
         types = inference.types(proto, input_shapes, self._told_by_the_runtime)
+        if self._runtime is not None:
+            types = {**self._told_inside, **types}
         if expand:
             types |= parts.types(self._expansions, types)
         return types
@@ -220,15 +222,34 @@ class Contents:
         if self._runtime is None:
             return {}
         found = {place.name for place in inference.types(graph.parse(self._graph_bytes), {}) if not place.path}
-        exposing = inference.exposing_untyped(graph.parse(self._graph_bytes), found)
-        if not exposing:
+        told = self._asked(asking.of_main_graph(graph.parse(self._graph_bytes), found))
+        return {name: type_ for name, type_ in told.items() if name not in found}
+
+    @functools.cached_property
+    def _told_inside(self) -> dict[Place, ValueType]:
+        """The same for values of bodies and functions."""
+        proto = self._parsed()
+        all_scopes = list(scopes(proto))
+        if len(all_scopes) == 1:
+            return {}
+        known = inference.types(self._parsed(), {}, self._told_by_the_runtime)
+        told: dict[Place, ValueType] = {}
+        for scope in all_scopes:
+            if scope.path:
+                answers = self._asked(asking.of_scope(proto, scope, {**told, **known}))
+                told |= {Place(scope.path, name): type_ for name, type_ in answers.items()}
+            told |= dict(asking.handed_in(proto, scope, {**told, **known}))
+        return told
+
+    def _asked(self, exposing: bytes | None) -> dict[str, ValueType]:
+        if exposing is None or self._runtime is None:
             return {}
         try:
             told = self._runtime.output_types(exposing, self._data_folder)
         except OnnxscopeServerError as error:
             _logger.debug("the runtime tells no types: %s", error)
             return {}
-        return {name: type_ for name, type_ in told.items() if type_ is not None and name not in found}
+        return {name: type_ for name, type_ in told.items() if type_ is not None}
 
 
 def _made(

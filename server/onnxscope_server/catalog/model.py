@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from onnxscope_server.catalog import functions, graph, own_functions, scopes, text
+from onnxscope_server.catalog import fatal, functions, graph, own_functions, scopes, text
 from onnxscope_server.catalog.contents import Contents
 from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.value_types import value_type
@@ -55,6 +55,8 @@ class CatalogModel:
         proto = graph.parse(graph_bytes)
         text.check(proto)
         functions.check_expansion(proto)
+        if fatal.mend(proto):
+            graph_bytes = proto.SerializeToString()
         self.digest = digest
         self.byte_count = byte_count
         self.graph_bytes = graph_bytes
@@ -72,6 +74,7 @@ class CatalogModel:
         self.outputs = tuple(
             ValueSpec(item.name, value_type(item.type) or types.get(item.name)) for item in proto.graph.output
         )
+        self._has_loops = fatal.has_loops(proto)
         self._called = functions.without_operators(proto, runtime) or graph_bytes
         self.contents = Contents(self._called, data_folder, overridable=overridable, runtime=runtime)
 
@@ -92,6 +95,15 @@ class CatalogModel:
         """
         digest = hashlib.sha256(data).hexdigest()
         return cls(digest=digest, byte_count=len(data), graph_bytes=data, data_folder=folder, runtime=runtime)
+
+    def check(self) -> None:
+        """Checks that the model does not end the process that runs it.
+
+        Raises:
+            ModelInvalidError: onnxruntime would crash.
+        """
+        if self._has_loops:
+            fatal.check(graph.parse(self._called), self.contents)
 
     def graph(self, paths: Collection[scopes.Path] = ()) -> ir.Model:
         """Returns a fresh copy of the model in onnx-ir, which the caller may rewrite.

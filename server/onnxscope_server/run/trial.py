@@ -41,6 +41,7 @@ def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
         ModelInvalidError: onnxruntime refuses it.
         OutOfMemoryError: there is not enough memory for its weights.
     """
+    model.check()
     _open(model.graph_bytes, model.data_folder, opening)
 
 
