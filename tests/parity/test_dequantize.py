@@ -212,8 +212,8 @@ def _convolution() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
         helper.make_node("Reshape", ["flat", "image"], ["q"]),
         helper.make_node("QLinearConv", ["q", "xs", "xz", "w", "ws", "wz", "ys", "yz"], ["y"]),
     ], {
-        "image": np.array([1, 1, 4, 6]),
-        "w": rng.integers(-127, 127, (2, 1, 3, 3)).astype(np.int8),
+        "image": np.array([1, 2, 3, 4]),
+        "w": rng.integers(-127, 127, (2, 2, 3, 3)).astype(np.int8),
         "ws": np.array([0.01, 0.02], np.float32),
         "wz": np.array([0, 0], np.int8),
         "ys": np.float32(0.05),
@@ -221,11 +221,12 @@ def _convolution() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
     }
 
 
+@pytest.mark.parametrize("opset", [10, 13, 21])
 @pytest.mark.parametrize("parts", [_matmul, _convolution])
-def test_operators_on_quantised_values(scope: Any, parts: Any) -> None:
-    """Inputs, weights per channel and outputs of QLinearMatMul and QLinearConv."""
+def test_operators_on_quantised_values(scope: Any, parts: Any, opset: int) -> None:
+    """Inputs, weights per channel and outputs, also where ONNX's own DequantizeLinear knows no axis yet."""
     nodes, initializers = parts()
-    model = scope.load(_model(nodes, "y", xs=np.float32(0.02), xz=np.uint8(100), **initializers))
+    model = scope.load(_model(nodes, "y", opset, xs=np.float32(0.02), xz=np.uint8(100), **initializers))
     stored, _ = _checked(model, _X, ["q", "w", "y"], exact=True)
     assert list(stored.quantization) == ["q", "w", "y"]
     for address, scale, offset in (("q", 0.02, 100), ("y", 0.05, 128)):
@@ -235,15 +236,33 @@ def test_operators_on_quantised_values(scope: Any, parts: Any) -> None:
     np.testing.assert_array_equal(stored.quantization["w"].zero_point, initializers["wz"])
 
 
-def test_onnxruntimes_own_quantised_operators(scope: Any) -> None:
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_weights_of_a_gemm_that_lie_the_other_way(scope: Any, rng: np.random.Generator, transposed: int) -> None:
+    """Columns have the scales; of a transposed weight these are the rows."""
+    inputs = ["q", "xs", "xz", "w", "ws", "wz", "", "ys", "yz"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node("QGemm", inputs, ["y"], domain="com.microsoft", transB=transposed),
+    ]
+    weight, scale = rng.integers(-9, 9, (6, 6)).astype(np.int8), np.arange(1, 7, dtype=np.float32) / 8
+    scalars = {"xs": np.float32(0.05), "xz": np.uint8(100), "ys": np.float32(1), "yz": np.uint8(128)}
+    model = scope.load(_model(nodes, "y", 17, w=weight, ws=scale, wz=np.zeros(6, np.int8), **scalars))
+    _, real = _checked(model, _X, ["q", "w", "y"], exact=True)
+    np.testing.assert_array_equal(real["w"], weight * (scale[:, None] if transposed else scale))
+    product = real["q"] @ (real["w"].T if transposed else real["w"])
+    np.testing.assert_allclose(real["y"], product, atol=0.51)
+
+
+@pytest.mark.parametrize("opset", [9, 10, 21])
+def test_onnxruntimes_own_quantised_operators(scope: Any, opset: int) -> None:
     """QLinearAdd and QLinearSigmoid of com.microsoft say the scales of their results."""
     nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], domain="com.microsoft"),
         helper.make_node("QLinearAdd", ["q", "s", "z", "q", "s", "z", "s2", "z2"], ["a"], domain="com.microsoft"),
         helper.make_node("QLinearSigmoid", ["a", "s2", "z2", "s3", "z3"], ["y"], domain="com.microsoft"),
     ]
     scales = {"s": np.float32(0.02), "s2": np.float32(0.04), "s3": np.float32(1 / 256)}
-    model = scope.load(_model(nodes, "y", **scales, z=np.uint8(100), z2=np.uint8(101), z3=np.uint8(0)))
+    model = scope.load(_model(nodes, "y", opset, **scales, z=np.uint8(100), z2=np.uint8(101), z3=np.uint8(0)))
     stored, real = _checked(model, _X, ["q", "a", "y"], exact=True)
     assert [one.zero_point.item() for one in stored.quantization.values()] == [100, 101, 0]
     np.testing.assert_allclose(real["y"], 1 / (1 + np.exp(-2 * _X)), atol=0.02)

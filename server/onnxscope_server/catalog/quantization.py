@@ -116,7 +116,7 @@ def _of_node(
             # a body reads a value from outside with a scale of its own, which is not there where the value is
             continue
         given = {attribute.name: attribute.i for attribute in node.attribute}
-        axis = given.get("axis", _WEIGHT_AXES.get(node.op_type, 1))
+        axis = given.get("axis", 0 if given.get("transB") else _WEIGHT_AXES.get(node.op_type, 1))
         own = domain if node.op_type in ("QuantizeLinear", "DequantizeLinear") else ""
         yield value_place, Scaling(scale_place, zero_point, axis, given.get("block_size", 0), own)
 

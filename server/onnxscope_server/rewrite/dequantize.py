@@ -11,7 +11,7 @@ from onnxscope_server.catalog.quantization import Scaling
 from onnxscope_server.catalog.scopes import Path, Place, visible
 from onnxscope_server.domain import TensorType, ValueType
 from onnxscope_server.rewrite.names import FreshNames
-from onnxscope_server.rewrite.opset import opset_of
+from onnxscope_server.rewrite.opset import import_domain, opset_of
 from onnxscope_server.rewrite.scopes import holder_at, values_by_name
 
 _AXES_SINCE = 13
@@ -46,15 +46,15 @@ class Dequantize(ir.passes.InPlacePass):
             if inputs[-1] is None:
                 inputs.pop()
             result = ir.Value(name=names.like(f"{place.name}::dequantized"))
-            attributes: dict[str, int] = {}
-            opset = opset_of(model, place.path)
-            if opset >= _AXES_SINCE or scaling.domain == _MICROSOFT:
-                attributes["axis"] = scaling.axis
+            attributes = {"axis": scaling.axis}
+            domain = scaling.domain
+            if opset_of(model, place.path) < _AXES_SINCE:
+                # ONNX's own knows no axis yet, and takes a scale for each entry along another
+                domain = _MICROSOFT
+                import_domain(model, place.path, domain)
             if scaling.block_size:
                 attributes["block_size"] = scaling.block_size
-            node = ir.node(
-                "DequantizeLinear", inputs, attributes, domain=scaling.domain, outputs=[result], name=result.name
-            )
+            node = ir.node("DequantizeLinear", inputs, attributes, domain=domain, outputs=[result], name=result.name)
             holder_at(model, place.path).append(node)
             self.dequantized[place] = Place(place.path, result.name or "")
         return ir.passes.PassResult(model, modified=bool(self._scalings))

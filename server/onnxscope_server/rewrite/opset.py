@@ -20,10 +20,20 @@ def opset_of(model: ir.Model, path: Path = ()) -> int:
         model: the model.
         path: to the graph that holds the nodes.
     """
-    calls = [depth for depth, step in enumerate(path, 1) if not step.op_type]
-    imports = holder_at(model, path[: calls[-1]]).opset_imports if calls else model.graph.opset_imports
+    imports = _imports(model, path)
     for domain in OWN_DOMAINS:
         if domain in imports:
             return imports[domain]
     imports[""] = model.graph.opset_imports.get("", _OPSET_WHERE_NONE)
     return imports[""]
+
+
+def import_domain(model: ir.Model, path: Path, domain: str) -> None:
+    """Lets nodes of the graph that a path leads to have operators of another domain, in its first version."""
+    for imports in (model.graph.opset_imports, _imports(model, path)):
+        imports.setdefault(domain, 1)
+
+
+def _imports(model: ir.Model, path: Path) -> dict[str, int]:
+    calls = [depth for depth, step in enumerate(path, 1) if not step.op_type]
+    return holder_at(model, path[: calls[-1]]).opset_imports if calls else model.graph.opset_imports
