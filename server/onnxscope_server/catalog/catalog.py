@@ -16,7 +16,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.names import Names
 from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, Manifest, Store
-from onnxscope_server.catalog.upload import Arrived, StoredFile, StoredGraph, Upload
+from onnxscope_server.catalog.upload import Arrived, StoredGraph, Upload
 from onnxscope_server.catalog.weights import ingest
 from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import ModelNotFoundError, ModelReadOnlyError, OnnxscopeServerError
@@ -214,17 +214,17 @@ class Catalog:
                     return StoredGraph(item.model_file, taken_apart=False, moved=False)
         return None
 
-    def stored_file(self, digest: str) -> StoredFile | None:
+    def stored_file(self, digest: str) -> Path | None:
         """Finds a file of external data that the server has; its bytes may have changed since."""
         with self._lock:
             for manifest in self._store.manifests():
                 for path, file in manifest.files.items():
                     if file.digest == digest:
-                        return StoredFile(self._store.place(manifest.digest) / DATA_FOLDER / path, owned=True)
+                        return self._store.place(manifest.digest) / DATA_FOLDER / path
             for item in self._in_place.values():
                 for path, found in item.file_digests.items():
                     if found == digest:
-                        return StoredFile(item.files[path], owned=False)
+                        return item.files[path]
         return None
 
     def check_free(self, name: str, version: str, digest: str) -> None:
