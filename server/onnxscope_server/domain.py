@@ -339,11 +339,13 @@ class Shaped:
     Attributes:
         elements: in one axis.
         shape: int64 [axis].
+        data_type: what the elements are; they may come as another type that holds the same. None for what they come as.
         outer: number of iterating bodies around it.
     """
 
     elements: Reading
     shape: Reading
+    data_type: DataType | None
     outer: int
 
 

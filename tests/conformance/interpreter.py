@@ -153,9 +153,12 @@ class _Interpreter:
         state = list(inputs[2:])
         names = [item.name for item in body.input]
         scanned: list[list[Any]] = []
+        # old files declare [1] for the index and the condition
+        shapes = [[1] * len(item.type.tensor_type.shape.dim) for item in body.input[:2]]
         trip = 0
         while condition and (trips is None or trip < trips):
-            own = dict(zip(names, [np.array(trip, np.int64), np.array(condition), *state], strict=False))
+            counters = [np.full(shape, value) for shape, value in zip(shapes, (np.int64(trip), condition), strict=True)]
+            own = dict(zip(names, [*counters, *state], strict=False))
             outputs = self._inner(body, (anchor, "body"), scope, own, record, attributes, opsets)
             condition = bool(np.asarray(outputs[0]).reshape(-1)[0])
             state = outputs[1 : 1 + len(state)]

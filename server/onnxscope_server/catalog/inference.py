@@ -13,6 +13,7 @@ import onnx.shape_inference
 
 from onnxscope_server.catalog import distinct_names, graph
 from onnxscope_server.catalog.scopes import (
+    OWN_DOMAINS,
     FunctionKey,
     Path,
     Place,
@@ -32,15 +33,13 @@ _FRAGILE = frozenset(
     {
         ("", "EyeLike"),
         ("", "RegexFullMatch"),
-        ("ai.onnx", "EyeLike"),
-        ("ai.onnx", "RegexFullMatch"),
         ("ai.onnx.ml", "DictVectorizer"),
         ("ai.onnx.ml", "LabelEncoder"),
         ("ai.onnx.ml", "TreeEnsemble"),
     }
 )
 _NOT_ASKED = "onnxscope.not.asked"
-_INFERRED_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+_INFERRED_DOMAINS = ("", "ai.onnx.ml")
 
 
 def types(
@@ -59,6 +58,7 @@ def types(
         Types by place, of one iteration where there are several; values of which nothing is known are left out. It
         never fails: where inference does, the declared types remain.
     """
+    _shorten_domain(proto)
     old = distinct_names.give(proto)
     if not graph.in_order(proto.graph):
         proto = _sorted(proto)
@@ -77,6 +77,14 @@ def types(
     places = {Place((), name): type_ for name, type_ in found.items()}
     places |= _inside((inferred or proto).graph.node, (), found, proto)
     return {_renamed(place, old): type_ for place, type_ in places.items()} if old else places
+
+
+def _shorten_domain(proto: onnx.ModelProto) -> None:
+    """Writes ONNX's own domain as the empty one: of its other name, inference does not know the operators' bodies."""
+    for item in (*proto.opset_import, *(item for function in proto.functions for item in function.opset_import)):
+        item.domain = "" if item.domain in OWN_DOMAINS else item.domain
+    for node in nodes(proto):
+        node.domain = "" if node.domain in OWN_DOMAINS else node.domain
 
 
 def _renamed(place: Place, names: Mapping[str, str]) -> Place:

@@ -18,6 +18,7 @@ from onnxscope_server.rewrite.dequantize import Dequantize, real_type
 from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.expose import Expose
 from onnxscope_server.rewrite.fill_slots import FillSlots
+from onnxscope_server.rewrite.forget_shapes import ForgetShapes
 from onnxscope_server.rewrite.lift import Lift
 from onnxscope_server.rewrite.name_copies import NameCopies
 from onnxscope_server.rewrite.outputs import DropOutputs
@@ -60,6 +61,8 @@ def _built(model: CatalogModel, plan: Plan) -> Segment:
     taken_apart = [contents.parts[place] for place in places.values() if place in contents.parts] if plan.expand else []
     if plan.outputs is OutputMode.NONE:
         DropOutputs()(rewritten)
+    if plan.varying:
+        ForgetShapes()(rewritten)
     Expand({item.anchor: item for item in taken_apart}.values())(rewritten)
     FillSlots(slots, contents.slots, types)(rewritten)
     if plan.dequantize:

@@ -20,7 +20,7 @@ def names(reading: Reading) -> Iterator[str]:
         case Ragged(values, counts, _):
             yield from names(values)
             yield from names(counts)
-        case Shaped(elements, shape, _):
+        case Shaped(elements, shape):
             yield from names(elements)
             yield from names(shape)
 
@@ -44,6 +44,6 @@ def replaced(reading: Reading, by: Callable[[str], Reading], *, iterations: int 
         case Ragged(values, counts, outer):
             values, counts = (replaced(one, by, iterations=iterations) for one in (values, counts))
             return Ragged(values, counts, outer + iterations)
-        case Shaped(elements, shape, outer):
+        case Shaped(elements, shape, data_type, outer):
             elements, shape = (replaced(one, by, iterations=iterations) for one in (elements, shape))
-            return Shaped(elements, shape, outer + iterations)
+            return Shaped(elements, shape, data_type, outer + iterations)

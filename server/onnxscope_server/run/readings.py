@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ def outputs_read(reading: Reading) -> Iterator[str]:
             yield name
         case Each(item):
             yield from outputs_read(item)
-        case Taken(one, other, _) | Ragged(one, other, _) | Shaped(one, other, _):
+        case Taken(one, other, _) | Ragged(one, other, _) | Shaped(one, other):
             yield from outputs_read(one)
             yield from outputs_read(other)
 
@@ -61,8 +62,9 @@ def _raw(reading: Reading, outputs: Mapping[str, Value]) -> Any:
             return _paired(outer, _if_taken, _raw(flag, outputs), _raw(value, outputs))
         case Ragged(values, counts, outer):
             return _paired(outer, _split, _raw(values, outputs), _raw(counts, outputs))
-        case Shaped(elements, shape, outer):
-            return _paired(outer, _shaped, _raw(elements, outputs), _raw(shape, outputs))
+        case Shaped(elements, shape, data_type, outer):
+            shaped = functools.partial(_shaped, dtype=None if data_type is None else DTYPES[data_type])
+            return _paired(outer, shaped, _raw(elements, outputs), _raw(shape, outputs))
 
 
 def _paired(levels: int, function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
@@ -76,9 +78,11 @@ def _if_taken(flag: Any, value: Any) -> Any:
     return value if bool(flag) else None
 
 
-def _shaped(elements: Any, shape: Any) -> Any:
-    # a branch that was not taken has neither; `Taken` leaves it out
-    return elements.reshape(shape) if elements.size == np.prod(shape) else elements
+def _shaped(elements: Any, shape: Any, *, dtype: np.dtype[Any] | None) -> Any:
+    if elements.size != np.prod(shape):
+        # a branch that was not taken has neither; `Taken` leaves it out
+        return elements
+    return elements.reshape(shape) if dtype is None else elements.reshape(shape).astype(dtype)
 
 
 def _split(values: Any, counts: Any) -> list[Any]:

@@ -41,6 +41,7 @@ class Site:
         step: which node, and into what of it.
         opset: version of ONNX's own operators there.
         varying: whether shapes may differ between iterations even where types say otherwise.
+        type_of: tells what is known of the type of a value that the node sees, by its name.
         note: keeps a value that has come out, and tells how readings call it.
     """
 
@@ -50,6 +51,7 @@ class Site:
     step: Step
     opset: int
     varying: bool
+    type_of: Callable[[str], ValueType | None]
     note: Callable[[Leaf], Output]
 
 

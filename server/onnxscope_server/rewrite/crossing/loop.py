@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxscope_server.domain import DataType, OptionalType, Ragged, Reading, SequenceType, TensorType
@@ -68,12 +69,16 @@ class LoopCrossing(Iterating):
         """Returns how to read what was carried, with the lengths of its items where these have some."""
         if leaf.flat:
             kept = self.site.note(Leaf(output, leaf.type, flat=True))
-            return Ragged(kept, self._lengths("Size", leaf), 0)
+            nothing = self.made("Constant", [], value=ir.tensor(np.array([], np.int64)))
+            length = self.made("Reshape", [self.made("Shape", [leaf.value]), nothing])
+            return Ragged(kept, self._lengths(length), 0)
         kept = self.site.note(Leaf(output, SequenceType(element_type(leaf.type))))
-        return Ragged(kept, self._lengths("SequenceLength", leaf), 0) if isinstance(leaf.type, SequenceType) else kept
+        if not isinstance(leaf.type, SequenceType):
+            return kept
+        return Ragged(kept, self._lengths(self.made("SequenceLength", [leaf.value])), 0)
 
-    def _lengths(self, op_type: str, leaf: Leaf) -> Reading:
-        return self.stacked(Leaf(self.made(op_type, [leaf.value]), TensorType(DataType.INT64, ())))
+    def _lengths(self, length: ir.Value) -> Reading:
+        return self.stacked(Leaf(length, TensorType(DataType.INT64, ())))
 
     def _carry(self, leaves: Sequence[Leaf]) -> list[ir.Value]:
         """Lets the iterations carry something along for each of some values; returns the node's outputs for them."""
