@@ -47,7 +47,7 @@ _IN_SEQUENCES = frozenset(DataType) - {
     DataType.INT2,
     DataType.BFLOAT16,
 }
-# onnxruntime joins iterations by whole bytes: of types of less, it writes past the end
+# onnxruntime joins iterations by whole bytes: of types of less, it writes past the end. Nor has it an Identity of those
 _IN_BYTES = {
     DataType.INT4: DataType.INT8,
     DataType.UINT4: DataType.UINT8,
@@ -116,25 +116,28 @@ class Crossing(ABC):
         (self.inner if holder is None else holder).append(node)  # a graph without nodes is false
         return value
 
-    def found_or_added(self, value: ir.Value) -> ir.Value:
+    def found_or_added(self, leaf: Leaf) -> ir.Value:
         """Returns the node's output for an inner value, where outputs of the node are those of the inner graph."""
-        if value not in self.inner.outputs:
-            return self.add_output(value)
-        output = self.node.outputs[self.inner.outputs.index(value)]
-        output.name = output.name or self.site.names.like(f"{value.name}::out")
+        if leaf.value not in self.inner.outputs:
+            return self.add_output(leaf.value, leaf.type)
+        output = self.node.outputs[self.inner.outputs.index(leaf.value)]
+        output.name = output.name or self.site.names.like(f"{leaf.value.name}::out")
         return output
 
-    def add_output(self, value: ir.Value) -> ir.Value:
+    def add_output(self, value: ir.Value, type_: ValueType | None = None) -> ir.Value:
         """Makes an inner value the last output of the inner graph, and returns the node's output for it."""
-        self.inner.outputs.append(self.own(value))
+        self.inner.outputs.append(self.own(value, type_))
         return self.last_output(value)
 
-    def own(self, value: ir.Value) -> ir.Value:
+    def own(self, value: ir.Value, type_: ValueType | None) -> ir.Value:
         """Returns the value as one that may be an output: made by a node of the inner graph, and not an output yet."""
         producer = value.producer()
         if producer is not None and value not in self.inner.outputs:
             return value
-        return self.made("Identity", [value])
+        wide = _in_bytes(type_)
+        if not isinstance(type_, TensorType) or wide is None:
+            return self.made("Identity", [value])
+        return self.made("Cast", [self.made("Cast", [value], to=int(wide))], to=int(type_.data_type))
 
     def last_output(self, like: ir.Value) -> ir.Value:
         """Adds an output to the node."""
@@ -155,7 +158,7 @@ class CallCrossing(Crossing):
         """Adds the outputs."""
         for _ in range(len(self.inner.outputs) - len(self.node.outputs)):
             self.last_output(self.inner.outputs[len(self.node.outputs)])
-        return [self.site.note(Leaf(self.found_or_added(leaf.value), leaf.type)) for leaf in leaves]
+        return [self.site.note(Leaf(self.found_or_added(leaf), leaf.type)) for leaf in leaves]
 
 
 class BranchCrossing(Crossing):
@@ -177,7 +180,7 @@ class BranchCrossing(Crossing):
             else:
                 self._other.outputs.append(self._stand_in(leaf))
                 type_ = _beside_stand_in(leaf.type)
-            brought.append(self.site.note(Leaf(self.found_or_added(leaf.value), type_)))
+            brought.append(self.site.note(Leaf(self.found_or_added(leaf), type_)))
         self._other.outputs.append(self.made("Constant", [], self._other, value=ir.tensor(np.array(False))))
         flag = self.add_output(self.made("Constant", [], value=ir.tensor(np.array(True))))
         self._flag = self.site.note(Leaf(flag, TensorType(DataType.BOOL, ())))
@@ -213,7 +216,7 @@ class _Iterating(Crossing):
         type_ = _array_type(leaf.type)
         if type_ is not None and type_.shape is not None:
             type_ = replace(type_, shape=(None, *type_.shape))
-        wide = None if type_ is None else _IN_BYTES.get(type_.data_type)
+        wide = _in_bytes(type_)
         if type_ is None or wide is None:
             return self.site.note(Leaf(self.add_output(leaf.value), type_))
         output = self.add_output(self.made("Cast", [leaf.value], to=int(wide)))
@@ -372,6 +375,11 @@ def _widened(holder: Holder, node: ir.Node, place: int, count: int) -> ir.Node:
 
 def _array_type(type_: ValueType | None) -> TensorType | None:
     return type_ if isinstance(type_, TensorType) and not type_.sparse else None
+
+
+def _in_bytes(type_: ValueType | None) -> DataType | None:
+    """Returns a type of whole bytes that holds the elements of one that has less; None for all others."""
+    return _IN_BYTES.get(type_.data_type) if isinstance(type_, TensorType) else None
 
 
 def fixed(shape: Shape | None) -> tuple[int, ...] | None:
