@@ -40,7 +40,7 @@ from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
-from onnxscope_server.run.trial import check, output_types, providers_in_use
+from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 from onnxscope_server.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Services:
             data,
             max_model_bytes=settings.max_model_bytes,
             durable=settings.data is not None,
-            output_types=functools.partial(output_types, opening=opening),
+            runtime=Knowledge(opening),
         )
         runner = Runner(settings.run_threads, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)

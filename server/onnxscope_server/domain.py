@@ -239,6 +239,7 @@ class Plan:
         exact: without optimisation.
         expand: whether parts of operators are among the captures.
         dequantize: whether quantised values come as real numbers.
+        varying: whether values in bodies may have another shape in every iteration, whatever was inferred or declared.
     """
 
     digest: str
@@ -247,6 +248,7 @@ class Plan:
     exact: bool
     expand: bool = False
     dequantize: bool = False
+    varying: bool = False
 
     @property
     def scalings(self) -> tuple[str, ...]:
@@ -330,7 +332,22 @@ class Ragged:
     outer: int
 
 
-Reading: TypeAlias = Output | Each | Taken | Ragged
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A reading of an array that came flat, with its shape beside it.
+
+    Attributes:
+        elements: in one axis.
+        shape: int64 [axis].
+        outer: number of iterating bodies around it.
+    """
+
+    elements: Reading
+    shape: Reading
+    outer: int
+
+
+Reading: TypeAlias = Output | Each | Taken | Ragged | Shaped
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import contextlib
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -93,6 +94,15 @@ def test_attributes_that_onnx_ir_cannot_hold_come_back():
     )
     after = onnx.ModelProto.FromString(graph.write(graph.read(model.SerializeToString())))
     assert list(after.graph.node) == list(model.graph.node)
+
+
+@pytest.mark.parametrize("values", [range(1500), [0.5] * 1500, [b"a", b"\xff"] * 750])
+def test_long_attributes_come_back_unseen(values):
+    """A forest's millions of numbers would take onnx-ir minutes: it holds them as one text, and they come back."""
+    model = model_of([helper.make_node("Mystery", ["x"], ["y"], domain="odd", a=values)], [tensor("x", [4])], [])
+    read = graph.read(model.SerializeToString())
+    assert read.graph[0].attributes["a"].type is ir.AttributeType.STRING
+    assert list(onnx.ModelProto.FromString(graph.write(read)).graph.node) == list(model.graph.node)
 
 
 def test_map_types_of_inputs_and_outputs_are_kept():

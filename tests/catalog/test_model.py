@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -166,12 +167,12 @@ def told_by(asked, **types):
         asked.append([item.name for item in onnx.load_from_string(data).graph.output])
         return types
 
-    return tell
+    return SimpleNamespace(output_types=tell)
 
 
-def model_told(data, tell):
+def model_told(data, runtime):
     """Makes a model that may ask a runtime."""
-    return CatalogModel(digest="d", byte_count=1, graph_bytes=data, data_folder=None, output_types=tell)
+    return CatalogModel(digest="d", byte_count=1, graph_bytes=data, data_folder=None, runtime=runtime)
 
 
 def test_types_that_onnx_does_not_know_are_asked_of_the_runtime_once(parsed):
@@ -192,6 +193,7 @@ def test_a_runtime_that_knows_no_better_leaves_types_open(parsed):
     def fail(*_):
         raise ModelInvalidError("no such operator", detail="")
 
+    fail = SimpleNamespace(output_types=fail)
     for tell in (fail, told_by([], z=None), None):
         types = model_told(parsed(CONTRIB), tell).typed({})
         assert set(types) == {"x", "a"}
@@ -200,3 +202,23 @@ def test_a_runtime_that_knows_no_better_leaves_types_open(parsed):
         y = Relu (x) }"""),
         fail,
     ).typed({})
+
+
+def test_a_function_that_the_runtime_has_an_operator_for_is_never_called(parsed):
+    """Nothing is listed inside of it: the runtime looks for its own operators first, at the version of the model."""
+    data = parsed("""
+        <ir_version: 10, opset_import: ["" : 20, "local" : 1]>
+        g (float[N] x) => (float[N] z) {
+            y = Gelu (x)
+            z = local.Gelu (y)
+        }
+        <domain: "", opset_import: ["" : 20]> Gelu (X) => (Y) { Y = Neg (X) }
+        <domain: "local", opset_import: ["" : 20]> Gelu (X) => (Y) { Y = Neg (X) }
+    """)
+    asked = []
+    runtime = SimpleNamespace(has_operator=lambda *key: asked.append(key) or not key[0], output_types=lambda *_: {})
+    model = model_told(data, runtime)
+    assert [point.address for point in model.hook_points] == ["x", "y", "Gelu_1::Gelu::X", "Gelu_1::Gelu::Y", "z"]
+    assert sorted(asked) == [("", "Gelu", 20), ("local", "Gelu", 1)]
+    assert [key[0] for key in model.graph().functions] == ["local"]
+    assert model.graph_bytes == data

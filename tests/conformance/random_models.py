@@ -124,12 +124,16 @@ class _Graph:
         self.keep(self.add("Loop", [trips, going, self.any()], body=body))
 
     def _scan(self) -> None:
-        """A Scan over the elements of a value; in it nothing changes its shape."""
-        total, part = "sum", "x"
-        inner = _Graph(self.draw, _DEEPEST, [total, part], self.names())
-        for _ in range(self.draw(st.integers(1, 3))):
-            inner.keep(inner.add(self.draw(st.sampled_from(_UNARY)), [inner.any()]))
-        new, each = inner.add("Add", [inner.any(), total]), inner.result()
+        """A Scan over the elements of a value; what it hands on and gives keeps its shape, what is in it need not."""
+        total, part = "total", "element"
+        inner = _Graph(
+            self.draw, self.depth + 1, list(self.visible), self.names() | {total, part}, functions=self.functions
+        )
+        for name in (total, part):
+            all_of_it = inner.constant(np.array([-1], np.int64))
+            inner.keep(inner.add("Reshape", [name, all_of_it]))
+        inner.grow()
+        new, each = (inner.add("ReduceSum", [inner.any()], keepdims=0) for _ in range(2))
         scalar = [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in (total, part, new, each)]
         body = helper.make_graph(inner.nodes, "body", scalar[:2], scalar[2:])
         self.leave(inner)

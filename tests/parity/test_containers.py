@@ -26,13 +26,11 @@ _LAYOUTS: dict[str, dict[str, tuple[str, int]]] = {
 
 def _write(folder: Path, layout: dict[str, tuple[str, int]], *, lengths: bool) -> dict[str, np.ndarray]:
     """Writes a model of three weights, one of them in a branch; returns what they hold."""
-    # of its own: servers share files of the same content
-    own = 1 + list(_LAYOUTS.values()).index(layout) * 2 + lengths
-    text = f"""g (float[n, 3] x, bool c) => (float[n, 3] y)
-        <float[3] w = {{1, 2, {own}}}, float[3] v = {{4, 5, {own}}}> {{
+    text = """g (float[n, 3] x, bool c) => (float[n, 3] y)
+        <float[3] w = {1, 2, 3}, float[3] v = {4, 5, 6}> {
         a = Mul (x, w)  b = Add (a, v)
-        y = If (c) <then_branch = t () => (p) <float[3] inner = {{7, 8, {own}}}> {{ q = Sub (b, inner)  p = Neg (q) }},
-                    else_branch = e () => (r) {{ r = Neg (b) }}> }}"""
+        y = If (c) <then_branch = t () => (p) <float[3] inner = {7, 8, 9}> { q = Sub (b, inner)  p = Neg (q) },
+                    else_branch = e () => (r) { r = Neg (b) }> }"""
     proto = parser.parse_model(_HEAD + text)
     branch = next(item.g for item in proto.graph.node[-1].attribute if item.name == "then_branch")
     held = {}

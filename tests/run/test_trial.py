@@ -9,7 +9,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import DataType, SequenceType, TensorType
 from onnxscope_server.errors import ModelInvalidError
 from onnxscope_server.run.session import Opening
-from onnxscope_server.run.trial import check, output_types, providers_in_use
+from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 
 
 def test_a_good_model_passes(chain: bytes) -> None:
@@ -48,8 +48,22 @@ def test_types_of_outputs_are_told_as_far_as_they_are_known() -> None:
         }
     """)
     model.graph.output.extend(ValueInfoProto(name=name) for name in ("gelu", "y"))
-    assert output_types(model.SerializeToString(), None) == {
+    assert Knowledge().output_types(model.SerializeToString(), None) == {
         "t": SequenceType(TensorType(DataType.INT64)),
         "gelu": TensorType(DataType.FLOAT16, ("batch", 4)),
         "y": TensorType(DataType.FLOAT16, (4, "batch")),
     }
+
+
+@pytest.mark.parametrize(
+    ("operator", "there"),
+    [
+        (("", "Gelu", 20), True),
+        (("", "Gelu", 19), False),
+        (("com.microsoft", "Gelu", 1), True),
+        (("local", "Gelu", 1), False),
+    ],
+)
+def test_operators_are_known_by_the_version_of_their_domain(operator: tuple[str, str, int], there: bool) -> None:
+    """ONNX's own Gelu came with version 20."""
+    assert Knowledge().has_operator(*operator) is there

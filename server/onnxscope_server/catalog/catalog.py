@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnxscope_server.catalog import in_place, models_folder, names
-from onnxscope_server.catalog.contents import OutputTypes
 from onnxscope_server.catalog.digest import of_file
 from onnxscope_server.catalog.in_place import InPlace
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.names import Names
+from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, Manifest, Store
-from onnxscope_server.catalog.upload import Arrived, StoredFile, StoredGraph, Upload
+from onnxscope_server.catalog.upload import Arrived, StoredGraph, Upload
 from onnxscope_server.catalog.weights import ingest
 from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import ModelNotFoundError, ModelReadOnlyError, OnnxscopeServerError
@@ -32,7 +32,7 @@ class Catalog:
         folder: the data folder; see `store`. Only one process may use it.
         max_model_bytes: largest model that may be uploaded, with its external data.
         durable: sync what is written; not needed for a temporary folder.
-        output_types: tells the types of a graph's outputs as the runtime infers them, where ONNX's inference can't.
+        runtime: tells what ONNX's own definitions don't.
 
     Raises:
         UnavailableError: another process uses the folder.
@@ -44,10 +44,10 @@ class Catalog:
         *,
         max_model_bytes: int,
         durable: bool = True,
-        output_types: OutputTypes | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self._max_model_bytes = max_model_bytes
-        self._output_types = output_types
+        self._runtime = runtime
         self._lock = threading.RLock()
         self._store = Store(folder, durable=durable)
         self._names = Names(self._store.load_names())
@@ -167,7 +167,7 @@ class Catalog:
         try:
             ingested = ingest(path, place / DATA_FOLDER)
             if ingested.needed:
-                found = in_place.locate(path, digest, ingested, self._output_types)
+                found = in_place.locate(path, digest, ingested, self._runtime)
                 return self._keep_in_place(found, name, version, check, read_only=read_only)
             (place / GRAPH_FILE).write_bytes(ingested.graph_bytes)
             manifest = Manifest(digest, digest, path.stat().st_size, {}, ingested.moved)
@@ -214,17 +214,17 @@ class Catalog:
                     return StoredGraph(item.model_file, taken_apart=False, moved=False)
         return None
 
-    def stored_file(self, digest: str) -> StoredFile | None:
+    def stored_file(self, digest: str) -> Path | None:
         """Finds a file of external data that the server has; its bytes may have changed since."""
         with self._lock:
             for manifest in self._store.manifests():
                 for path, file in manifest.files.items():
                     if file.digest == digest:
-                        return StoredFile(self._store.place(manifest.digest) / DATA_FOLDER / path, owned=True)
+                        return self._store.place(manifest.digest) / DATA_FOLDER / path
             for item in self._in_place.values():
                 for path, found in item.file_digests.items():
                     if found == digest:
-                        return StoredFile(item.files[path], owned=False)
+                        return item.files[path]
         return None
 
     def check_free(self, name: str, version: str, digest: str) -> None:
@@ -290,5 +290,5 @@ class Catalog:
             byte_count=manifest.byte_count,
             graph_bytes=(place / GRAPH_FILE).read_bytes(),
             data_folder=place / DATA_FOLDER if manifest.files or manifest.moved else None,
-            output_types=self._output_types,
+            runtime=self._runtime,
         )

@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -14,17 +14,16 @@ from typing import TypeAlias
 
 import onnx
 
-from onnxscope_server.catalog import graph, hook_points, inference, own_functions, parts, quantization, slots
+from onnxscope_server.catalog import asking, graph, hook_points, inference, own_functions, parts, quantization, slots
 from onnxscope_server.catalog.hook_points import Found
 from onnxscope_server.catalog.parts import Expansion, Part
 from onnxscope_server.catalog.quantization import Scaling
+from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.scopes import Path, Place, scopes
 from onnxscope_server.catalog.slots import Slot, free_name
 from onnxscope_server.catalog.value_types import over_iterations
 from onnxscope_server.domain import HookPoint, Kind, ValueType
 from onnxscope_server.errors import OnnxscopeServerError
-
-OutputTypes: TypeAlias = Callable[[bytes, FilePath | None], Mapping[str, ValueType | None]]
 
 _logger = logging.getLogger(__name__)
 _SHAPES_KEPT = 16
@@ -49,7 +48,7 @@ class Contents:
         graph_bytes: a serialised ModelProto.
         data_folder: where its external data lies; None where there is none.
         overridable: whether initializers that are also inputs count as inputs.
-        output_types: tells the types of a graph's outputs as the runtime infers them, given the graph and its folder.
+        runtime: tells types that ONNX's inference does not find.
     """
 
     def __init__(
@@ -58,12 +57,12 @@ class Contents:
         data_folder: FilePath | None,
         *,
         overridable: bool,
-        output_types: OutputTypes | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self._graph_bytes = graph_bytes
         self._data_folder = data_folder
         self._overridable = overridable
-        self._output_types = output_types
+        self._runtime = runtime
         self._lock = threading.RLock()
         self._typed_lock = threading.Lock()
         self._typed: OrderedDict[_Bound, Mapping[Place, ValueType]] = OrderedDict()
@@ -211,6 +210,8 @@ class Contents:
         if expand:
             parts.add(proto, self._expansions)
         types = inference.types(proto, input_shapes, self._told_by_the_runtime)
+        if self._runtime is not None:
+            types = {**self._told_inside, **types}
         if expand:
             types |= parts.types(self._expansions, types)
         return types
@@ -218,18 +219,37 @@ class Contents:
     @functools.cached_property
     def _told_by_the_runtime(self) -> dict[str, ValueType]:
         """Types of the main graph's values of which ONNX's inference knows nothing, such as com.microsoft's."""
-        if self._output_types is None:
+        if self._runtime is None:
             return {}
         found = {place.name for place in inference.types(graph.parse(self._graph_bytes), {}) if not place.path}
-        exposing = inference.exposing_untyped(graph.parse(self._graph_bytes), found)
-        if not exposing:
+        told = self._asked(asking.of_main_graph(graph.parse(self._graph_bytes), found))
+        return {name: type_ for name, type_ in told.items() if name not in found}
+
+    @functools.cached_property
+    def _told_inside(self) -> dict[Place, ValueType]:
+        """The same for values of bodies and functions."""
+        proto = self._parsed()
+        all_scopes = list(scopes(proto))
+        if len(all_scopes) == 1:
+            return {}
+        known = inference.types(self._parsed(), {}, self._told_by_the_runtime)
+        told: dict[Place, ValueType] = {}
+        for scope in all_scopes:
+            if scope.path:
+                answers = self._asked(asking.of_scope(proto, scope, {**told, **known}))
+                told |= {Place(scope.path, name): type_ for name, type_ in answers.items()}
+            told |= dict(asking.handed_in(proto, scope, {**told, **known}))
+        return told
+
+    def _asked(self, exposing: bytes | None) -> dict[str, ValueType]:
+        if exposing is None or self._runtime is None:
             return {}
         try:
-            told = self._output_types(exposing, self._data_folder)
+            told = self._runtime.output_types(exposing, self._data_folder)
         except OnnxscopeServerError as error:
             _logger.debug("the runtime tells no types: %s", error)
             return {}
-        return {name: type_ for name, type_ in told.items() if type_ is not None and name not in found}
+        return {name: type_ for name, type_ in told.items() if type_ is not None}
 
 
 def _made(

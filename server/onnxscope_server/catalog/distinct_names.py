@@ -24,8 +24,9 @@ def give(proto: onnx.ModelProto) -> dict[str, str]:
         The old names, by the new ones; no other value of the model has one of the new names.
     """
     giving = _Giving(proto)
-    for holder in (proto.graph, *proto.functions):
-        giving.inside(holder.node, _names(holder))
+    giving.inside(proto.graph.node, _names(proto.graph))
+    for function in proto.functions:
+        giving.inside(function.node, _names(function))
     return giving.old
 
 
@@ -57,20 +58,23 @@ def _names(holder: onnx.GraphProto | onnx.FunctionProto) -> set[str]:
     if isinstance(holder, onnx.FunctionProto):
         names.update(holder.input)
     else:
-        names.update(item.name for item in (*holder.input, *holder.initializer))
+        names.update(item.name for item in holder.input)
+        names.update(tensor.name for tensor in holder.initializer)
         names.update(sparse.values.name for sparse in holder.sparse_initializer)
     return names - {""}
 
 
 def _every_name(proto: onnx.ModelProto) -> set[str]:
-    own = (_names(holder) for holder in (*graphs(proto), *proto.functions))
+    own = [*map(_names, graphs(proto)), *map(_names, proto.functions)]
     return set().union(*own, *(node.input for node in nodes(proto)))
 
 
 def _rename(graph: onnx.GraphProto, new: Mapping[str, str]) -> None:
     """Renames values in a graph and in the bodies in it that see them."""
-    for item in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        item.name = new.get(item.name, item.name)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        info.name = new.get(info.name, info.name)
+    for tensor in graph.initializer:
+        tensor.name = new.get(tensor.name, tensor.name)
     for sparse in graph.sparse_initializer:
         sparse.values.name = new.get(sparse.values.name, sparse.values.name)
     for annotation in graph.quantization_annotation:

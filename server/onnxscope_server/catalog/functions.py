@@ -1,4 +1,4 @@
-"""Local functions: how many nodes a model has once they are all put in place."""
+"""Local functions: which of them are called, and how many nodes a model has once they are all put in place."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ from collections.abc import Iterable
 
 import onnx
 
+from onnxscope_server.catalog.runtime import Runtime
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, imported
 from onnxscope_server.catalog.walk import bodies
 from onnxscope_server.errors import ModelInvalidError
 
 # onnxruntime puts functions in place when it loads a model; at a million nodes that takes minutes
 MAX_EXPANDED_NODES = 1_000_000
 _Key = tuple[str, str, str]
+
+
+def without_operators(proto: onnx.ModelProto, runtime: Runtime | None) -> bytes | None:
+    """Takes those functions away that the runtime has operators for: it runs the operators, and never the functions.
+
+    Args:
+        proto: the model; it is changed.
+        runtime: what runs it.
+
+    Returns:
+        The model without them, serialised; None where there are none.
+    """
+    if runtime is None or not proto.functions:
+        return None
+    versions = imported(proto)
+    kept = []
+    for function in proto.functions:
+        domain = "" if function.domain in OWN_DOMAINS else function.domain
+        if domain not in versions or not runtime.has_operator(domain, function.name, versions[domain]):
+            kept.append(function)
+    if len(kept) == len(proto.functions):
+        return None
+    del proto.functions[:]
+    proto.functions.extend(kept)
+    return proto.SerializeToString()
 
 
 def check_expansion(proto: onnx.ModelProto) -> None:

@@ -1,12 +1,14 @@
 """The boundary to onnx-ir: bytes to `ir.Model` and back, with nothing lost on the way.
 
-onnx-ir has no place for sparse initializers and drops them, and raises on map types, on sparse attributes and on text
-that is not UTF-8. They cross in disguise: `read` puts each where onnx-ir carries it without looking (the location of an
-external tensor, the value of a string attribute, the metadata of a value), and `write` puts it back. The disguise lies
-in the graph itself, so it survives clones, passes and cuts.
+onnx-ir has no place for sparse initializers and drops them, raises on map types, on sparse attributes and on text that
+is not UTF-8, and looks at every number of a long list: minutes for a forest of trees. They cross in disguise: `read`
+puts each where onnx-ir carries it without looking (the location of an external tensor, the value of a string attribute,
+the metadata of a value), and `write` puts it back. The disguise lies in the graph itself, so it survives clones, passes
+and cuts.
 
     sparse_initializer w            external tensor w, location "onnxscope:sparse:..."
     attribute sparse_value          string attribute sparse_value, "onnxscope:attribute:..."
+    attribute nodes_values          the same, from _LONG numbers or texts on
     type map(int64, float)          no type; metadata "onnxscope:type"
 """
 
@@ -28,6 +30,7 @@ from onnxscope_server.errors import ModelInvalidError
 _SPARSE = "onnxscope:sparse:"
 _ATTRIBUTE = "onnxscope:attribute:"
 _TYPE = "onnxscope:type"
+_LONG = 1000
 _DATA_TYPES = frozenset(onnx.TensorProto.DataType.values())
 _TYPE_ATTRIBUTES = (onnx.AttributeProto.TYPE_PROTO, onnx.AttributeProto.TYPE_PROTOS)
 _FOREIGN_ATTRIBUTES = (
@@ -187,7 +190,10 @@ def _disguise_attributes(attributes: Iterable[onnx.AttributeProto]) -> None:
 
 
 def _carried(attribute: onnx.AttributeProto) -> bool:
-    if attribute.type in _FOREIGN_ATTRIBUTES:
+    if (
+        attribute.type in _FOREIGN_ATTRIBUTES
+        or max(len(attribute.ints), len(attribute.floats), len(attribute.strings)) >= _LONG
+    ):
         return False
     if attribute.type in _TYPE_ATTRIBUTES:
         types = [attribute.tp] if attribute.HasField("tp") else attribute.type_protos
@@ -257,11 +263,11 @@ def _restore_attributes(attributes: Iterable[onnx.AttributeProto]) -> None:
 
 
 def _pack(data: bytes) -> str:
-    return base64.b85encode(data).decode()
+    return base64.b64encode(data).decode()
 
 
 def _unpack(text: str) -> bytes:
-    return base64.b85decode(text)
+    return base64.b64decode(text)
 
 
 # it warns of invalid models in words that the caller of a server never sees

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxscope_server.catalog import digest, external_data, graph
-from onnxscope_server.catalog.contents import OutputTypes
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.weights import Ingested
 
 
@@ -30,7 +30,7 @@ class InPlace:
     file_digests: dict[str, str]
 
 
-def locate(model_file: Path, graph_digest: str, ingested: Ingested, output_types: OutputTypes | None = None) -> InPlace:
+def locate(model_file: Path, graph_digest: str, ingested: Ingested, runtime: Runtime | None = None) -> InPlace:
     """Finds the external data of a model on disk and makes a model that reads it there.
 
     onnxruntime opens only files that lie in the given folder after following links. Where they lie elsewhere (in
@@ -41,7 +41,7 @@ def locate(model_file: Path, graph_digest: str, ingested: Ingested, output_types
         model_file: the model.
         graph_digest: of the model file.
         ingested: what is in it.
-        output_types: as of the model.
+        runtime: as of the model.
 
     Returns:
         The model, in place.
@@ -64,6 +64,6 @@ def locate(model_file: Path, graph_digest: str, ingested: Ingested, output_types
         byte_count=size,
         graph_bytes=graph_bytes,
         data_folder=folder,
-        output_types=output_types,
+        runtime=runtime,
     )
     return InPlace(model, model_file.resolve(), graph_digest, files, file_digests)

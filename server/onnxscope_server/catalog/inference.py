@@ -23,10 +23,23 @@ from onnxscope_server.catalog.scopes import (
     functions,
 )
 from onnxscope_server.catalog.value_types import tensor_type, type_proto, value_type
-from onnxscope_server.catalog.walk import every_node
+from onnxscope_server.catalog.walk import every_node, graphs, nodes
 from onnxscope_server.domain import Dimension, TensorType, ValueType
 
 _logger = logging.getLogger(__name__)
+# ONNX's inference of these ends the process where it knows no type of their first input
+_FRAGILE = frozenset(
+    {
+        ("", "EyeLike"),
+        ("", "RegexFullMatch"),
+        ("ai.onnx", "EyeLike"),
+        ("ai.onnx", "RegexFullMatch"),
+        ("ai.onnx.ml", "DictVectorizer"),
+        ("ai.onnx.ml", "LabelEncoder"),
+        ("ai.onnx.ml", "TreeEnsemble"),
+    }
+)
+_NOT_ASKED = "onnxscope.not.asked"
 _INFERRED_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -125,29 +138,30 @@ def _alone(
     return alone
 
 
-def exposing_untyped(proto: onnx.ModelProto, found: Collection[str]) -> bytes | None:
-    """Makes a graph whose outputs are the values of which nothing is known, for a runtime to tell their types.
-
-    Args:
-        proto: the model; it is used up.
-        found: names of the values whose types are known.
-
-    Returns:
-        A serialised ModelProto; None where there is no such value.
-    """
-    untyped = {name for node in proto.graph.node for name in node.output if name} - set(found)
-    if not untyped:
-        return None
-    there = {info.name for info in proto.graph.output}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(untyped - there))
-    return proto.SerializeToString()
-
-
 def _sorted(proto: onnx.ModelProto) -> onnx.ModelProto:
     return graph.parse(graph.write(graph.from_proto(proto)))
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Infers what can be inferred, step by step where an operator must not be asked before its input is known."""
+    fragile = [node for node in nodes(proto) if (node.domain, node.op_type) in _FRAGILE]
+    if not fragile:
+        return _inferred(proto)
+    domains = [node.domain for node in fragile]
+    for node in fragile:
+        node.domain = _NOT_ASKED
+    proto.opset_import.add(domain=_NOT_ASKED, version=1)
+    while True:
+        inferred = _inferred(proto)
+        known = {name for graph in graphs(inferred or proto) for name, _ in _declared(graph)}
+        ready = [index for index, node in enumerate(fragile) if node.domain == _NOT_ASKED and node.input[0] in known]
+        if inferred is None or not ready:
+            return inferred
+        for index in ready:
+            fragile[index].domain = domains[index]
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto | None:
     for data_prop in (True, False):
         try:
             return onnx.shape_inference.infer_shapes(proto, data_prop=data_prop)

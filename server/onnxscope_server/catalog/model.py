@@ -9,8 +9,9 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from onnxscope_server.catalog import functions, graph, own_functions, scopes, text
-from onnxscope_server.catalog.contents import Contents, OutputTypes
+from onnxscope_server.catalog import fatal, functions, graph, own_functions, scopes, text
+from onnxscope_server.catalog.contents import Contents
+from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.value_types import value_type
 from onnxscope_server.domain import HookPoint, ValueSpec, ValueType
 
@@ -25,7 +26,7 @@ class CatalogModel:
         byte_count: of the model file and its external data.
         graph_bytes: a serialised ModelProto; large weights are best external.
         data_folder: where the external data lies; None where there is none.
-        output_types: tells the types of a graph's outputs as the runtime infers them, given the graph and its folder.
+        runtime: tells what ONNX's own definitions don't: types, and which functions it has operators for.
 
     Attributes:
         digest: of the model file and its external data.
@@ -49,11 +50,13 @@ class CatalogModel:
         byte_count: int,
         graph_bytes: bytes,
         data_folder: Path | None,
-        output_types: OutputTypes | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         proto = graph.parse(graph_bytes)
         text.check(proto)
         functions.check_expansion(proto)
+        if fatal.mend(proto):
+            graph_bytes = proto.SerializeToString()
         self.digest = digest
         self.byte_count = byte_count
         self.graph_bytes = graph_bytes
@@ -71,15 +74,18 @@ class CatalogModel:
         self.outputs = tuple(
             ValueSpec(item.name, value_type(item.type) or types.get(item.name)) for item in proto.graph.output
         )
-        self.contents = Contents(graph_bytes, data_folder, overridable=overridable, output_types=output_types)
+        self._has_loops = fatal.has_loops(proto)
+        self._called = functions.without_operators(proto, runtime) or graph_bytes
+        self.contents = Contents(self._called, data_folder, overridable=overridable, runtime=runtime)
 
     @classmethod
-    def from_bytes(cls, data: bytes, folder: Path | None = None) -> CatalogModel:
+    def from_bytes(cls, data: bytes, folder: Path | None = None, runtime: Runtime | None = None) -> CatalogModel:
         """Makes a model from the bytes of a model file, without a catalog.
 
         Args:
             data: a serialised ModelProto.
             folder: where its external data lies.
+            runtime: as for the constructor.
 
         Returns:
             The model; its digest is that of the file alone.
@@ -88,7 +94,16 @@ class CatalogModel:
             ModelInvalidError: the bytes are no ONNX model.
         """
         digest = hashlib.sha256(data).hexdigest()
-        return cls(digest=digest, byte_count=len(data), graph_bytes=data, data_folder=folder)
+        return cls(digest=digest, byte_count=len(data), graph_bytes=data, data_folder=folder, runtime=runtime)
+
+    def check(self) -> None:
+        """Checks that the model does not end the process that runs it.
+
+        Raises:
+            ModelInvalidError: onnxruntime would crash.
+        """
+        if self._has_loops:
+            fatal.check(graph.parse(self._called), self.contents)
 
     def graph(self, paths: Collection[scopes.Path] = ()) -> ir.Model:
         """Returns a fresh copy of the model in onnx-ir, which the caller may rewrite.
@@ -98,7 +113,7 @@ class CatalogModel:
         Args:
             paths: to graphs whose values are wanted: each call on the way there has a function of its own.
         """
-        proto = graph.parse(self.graph_bytes)
+        proto = graph.parse(self._called)
         if paths:
             ways = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
             own_functions.give(proto, ways.__contains__)

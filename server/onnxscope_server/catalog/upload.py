@@ -33,14 +33,6 @@ class StoredGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of external data that the server has; it may be linked only where the catalog owns it."""
-
-    file: Path
-    owned: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Arrived:
     """A complete model in a staged folder, but for its manifest."""
 
@@ -57,7 +49,7 @@ class Shelf(Protocol):
     def stored_graph(self, graph_digest: str) -> StoredGraph | None:
         """Finds a model file that the server has."""
 
-    def stored_file(self, digest: str) -> StoredFile | None:
+    def stored_file(self, digest: str) -> Path | None:
         """Finds a file of external data that the server has; its bytes may have changed since."""
 
     def check_free(self, name: str, version: str, digest: str) -> None:
@@ -329,11 +321,9 @@ class Upload:
         if source is None:
             return False
         try:
-            if source.owned:
-                link_or_copy(source.file, arriving.file)
-            else:
-                arriving.file.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.file, arriving.file)
+            # no link: of a file with several, onnxruntime takes no tensor into a body
+            arriving.file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, arriving.file)
         except OSError:
             return False
         if digests.of_file(arriving.file) == arriving.digest:

@@ -24,7 +24,7 @@ from onnxscope_server.domain import (
     Segment,
     Value,
 )
-from onnxscope_server.errors import ReductionInvalidError
+from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, ReductionInvalidError, RunFailedError
 from onnxscope_server.pipeline import unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
@@ -61,6 +61,12 @@ class Prepared:
     fidelity: Fidelity
     timings: Mapping[str, float]
 
+    @property
+    def iterates(self) -> bool:
+        """Whether some of what is captured lies in a body that iterates."""
+        places = self.model.contents.places(expand=self.plan.expand)
+        return any(places[capture.address].repeats for capture in self.plan.captures)
+
 
 class Captures:
     """Runs captures of the models in a catalog."""
@@ -72,6 +78,7 @@ class Captures:
         self._budget = budget
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
+        self._varying: OrderedDict[Plan, Plan] = OrderedDict()
 
     async def cost(self, spec: CaptureSpec, input_shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
         """Returns what a capture would bring, without running the model."""
@@ -144,13 +151,36 @@ class Captures:
     ) -> Result:
         """Runs one group; results of all of them make one when `joined`."""
         if group is prepared.plan:
-            return await self._run(prepared, inputs, masks)
+            return await self._run_either(prepared, inputs, masks)
         ready = await self._ready(prepared.entry, prepared.model, group, 0.0)
         try:
-            return await self._run(ready, inputs, masks)
+            return await self._run_either(ready, inputs, masks)
         finally:
             # its memory is for the next one
             self._sessions.release(group, exact=group.exact)
+
+    async def _run_either(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
+        """Runs a plan; where that fails for values in bodies, once more without relying on their shapes."""
+        plan = prepared.plan
+        varying = self._varying.get(plan)
+        if varying is None:
+            try:
+                return await self._run(prepared, inputs, masks)
+            except RunFailedError as error:
+                if plan.varying or not prepared.iterates:
+                    raise
+                first = error
+        try:
+            ready = await self._ready(prepared.entry, prepared.model, varying or replace(plan, varying=True), 0.0)
+            result = await self._run(ready, inputs, masks)
+        except (RunFailedError, ModelInvalidError, NotImplementedYetError):
+            if varying is not None:
+                raise
+            raise first from None
+        self._varying[plan] = ready.plan
+        while len(self._varying) > _PLANS_KEPT:
+            self._varying.popitem(last=False)
+        return result
 
     async def _run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
         start = time.perf_counter()

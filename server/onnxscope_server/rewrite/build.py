@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -11,6 +12,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.scopes import Place
 from onnxscope_server.catalog.value_types import of_one_iteration
 from onnxscope_server.domain import Output, OutputMode, Plan, Reading, Segment, ValueType
+from onnxscope_server.errors import NotImplementedYetError
 from onnxscope_server.rewrite import readings
 from onnxscope_server.rewrite.dequantize import Dequantize, real_type
 from onnxscope_server.rewrite.expand import Expand
@@ -38,6 +40,16 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
         NotImplementedYetError: a value of its type cannot leave the body that it is in.
         ReductionInvalidError: a reduction does not fit its value or the model's opset.
     """
+    try:
+        return _built(model, plan)
+    except NotImplementedYetError:
+        if plan.varying:
+            raise
+        # some values come out in that way only
+        return _built(model, replace(plan, varying=True))
+
+
+def _built(model: CatalogModel, plan: Plan) -> Segment:
     contents = model.contents
     where = contents.places(expand=plan.expand)
     places = {capture.address: where[capture.address] for capture in plan.captures}
@@ -69,7 +81,7 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
         place = places[capture.address]
         if capture.reduction is not None:
             types[place] = of_one_iteration(capture.type, place.repeats)
-    captures, found = brought_out(rewritten, (places, scalings), types)
+    captures, found = brought_out(rewritten, (places, scalings), types, varying=plan.varying)
     keeps_outputs = plan.outputs is not OutputMode.NONE
     return Segment(
         graph=graph.write(rewritten),
@@ -84,7 +96,11 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
 
 
 def brought_out(
-    rewritten: ir.Model, groups: Sequence[Mapping[str, Place]], types: Mapping[Place, ValueType | None]
+    rewritten: ir.Model,
+    groups: Sequence[Mapping[str, Place]],
+    types: Mapping[Place, ValueType | None],
+    *,
+    varying: bool = False,
 ) -> list[dict[str, Reading]]:
     """Makes values outputs, wherever they are, and cuts what no output needs.
 
@@ -92,12 +108,13 @@ def brought_out(
         rewritten: the model; it is changed.
         groups: places of values, by address.
         types: of values, of one iteration, as far as they are known.
+        varying: whether shapes may differ between iterations even where types say otherwise.
 
     Returns:
         How to read the values from the model's outputs, by address, for each group.
     """
     wanted = {(group, address): place for group, places in enumerate(groups) for address, place in places.items()}
-    lift = Lift({key: place for key, place in wanted.items() if place.path}, types)
+    lift = Lift({key: place for key, place in wanted.items() if place.path}, types, varying=varying)
     lift(rewritten)
     risen = {key: lift.lifted.get(key) or Output(place.name) for key, place in wanted.items()}
     expose = Expose(name for reading in risen.values() for name in readings.names(reading))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Generic, TypeVar
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxscope_server.catalog.scopes import Path, Place, Step
-from onnxscope_server.domain import Output, Reading, ValueType
+from onnxscope_server.domain import DataType, OptionalType, Output, Reading, SequenceType, Shaped, TensorType, ValueType
 from onnxscope_server.rewrite import readings
 from onnxscope_server.rewrite.crossing import CROSSINGS, Leaf, Site
 from onnxscope_server.rewrite.names import FreshNames
@@ -30,14 +32,18 @@ class Lift(ir.passes.InPlacePass, Generic[K]):
     Args:
         places: of the values, by any key.
         types: of values, of one iteration; those of values in branches must be known.
+        varying: whether shapes may differ between iterations even where types say otherwise.
 
     Attributes:
         lifted: how to read each from values of the main graph, after the call.
     """
 
-    def __init__(self, places: Mapping[K, Place], types: Mapping[Place, ValueType | None]) -> None:
+    def __init__(
+        self, places: Mapping[K, Place], types: Mapping[Place, ValueType | None], *, varying: bool = False
+    ) -> None:
         self._places = dict(places)
         self._types = types
+        self._varying = varying
         self.lifted: dict[K, Reading] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -75,12 +81,28 @@ class Lift(ir.passes.InPlacePass, Generic[K]):
         values = values_by_name(holder)
         for key, place in places.items():
             if len(place.path) == len(path):
-                found[key] = self._leaf(Leaf(values[place.name], self._types.get(place)))
+                leaf = Leaf(values[place.name], self._types.get(place))
+                varies = self._varying and place.repeats and not isinstance(leaf.type, SequenceType | OptionalType)
+                found[key] = self._flat(holder, leaf) if varies else self._leaf(leaf)
         return found
+
+    def _flat(self, holder: Holder, leaf: Leaf) -> Reading:
+        """Takes an array apart into its elements and its shape, either of which has one axis in every iteration."""
+        names = [self._names.like(f"{leaf.value.name}::{part}") for part in ("all", "elements", "shape")]
+        all_of_them, elements, shape = (ir.Value(name=name) for name in names)
+        nodes = [
+            ir.node("Constant", [], {"value": ir.tensor(np.array([-1], np.int64))}, outputs=[all_of_them]),
+            ir.node("Reshape", [leaf.value, all_of_them], outputs=[elements]),
+            ir.node("Shape", [leaf.value], outputs=[shape]),
+        ]
+        holder.extend(nodes)
+        type_ = replace(leaf.type, shape=(None,)) if isinstance(leaf.type, TensorType) else leaf.type
+        sizes = TensorType(DataType.INT64, (None,))
+        return Shaped(self._leaf(Leaf(elements, type_, flat=True)), self._leaf(Leaf(shape, sizes, flat=True)), 0)
 
     def _cross(self, holder: Holder, path: Path, step: Step, risen: Mapping[K, Reading]) -> dict[K, Reading]:
         keys = tuple(dict.fromkeys(name for reading in risen.values() for name in readings.names(reading)))
-        site = Site(self._model, self._names, holder, step, opset_of(self._model, path), self._leaf)
+        site = Site(self._model, self._names, holder, step, opset_of(self._model, path), self._varying, self._leaf)
         crossing = CROSSINGS[step.op_type](site)
         outside = dict(zip(keys, crossing.bring_out([self._leaves[key] for key in keys]), strict=True))
         return {

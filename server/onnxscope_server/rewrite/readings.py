@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from onnxscope_server.domain import Each, Output, Ragged, Reading, Taken
+from onnxscope_server.domain import Each, Output, Ragged, Reading, Shaped, Taken
 
 
 def names(reading: Reading) -> Iterator[str]:
@@ -20,6 +20,9 @@ def names(reading: Reading) -> Iterator[str]:
         case Ragged(values, counts, _):
             yield from names(values)
             yield from names(counts)
+        case Shaped(elements, shape, _):
+            yield from names(elements)
+            yield from names(shape)
 
 
 def replaced(reading: Reading, by: Callable[[str], Reading], *, iterations: int = 0) -> Reading:
@@ -41,3 +44,6 @@ def replaced(reading: Reading, by: Callable[[str], Reading], *, iterations: int 
         case Ragged(values, counts, outer):
             values, counts = (replaced(one, by, iterations=iterations) for one in (values, counts))
             return Ragged(values, counts, outer + iterations)
+        case Shaped(elements, shape, outer):
+            elements, shape = (replaced(one, by, iterations=iterations) for one in (elements, shape))
+            return Shaped(elements, shape, outer + iterations)

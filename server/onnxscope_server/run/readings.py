@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope_server.domain import Each, Output, Ragged, Reading, SequenceType, Taken, TensorType, Value, ValueType
+from onnxscope_server.domain import (
+    Each,
+    Output,
+    Ragged,
+    Reading,
+    SequenceType,
+    Shaped,
+    Taken,
+    TensorType,
+    Value,
+    ValueType,
+)
 from onnxscope_server.run.values import DTYPES
 
 
@@ -19,7 +30,7 @@ def outputs_read(reading: Reading) -> Iterator[str]:
             yield name
         case Each(item):
             yield from outputs_read(item)
-        case Taken(one, other, _) | Ragged(one, other, _):
+        case Taken(one, other, _) | Ragged(one, other, _) | Shaped(one, other, _):
             yield from outputs_read(one)
             yield from outputs_read(other)
 
@@ -50,6 +61,8 @@ def _raw(reading: Reading, outputs: Mapping[str, Value]) -> Any:
             return _paired(outer, _if_taken, _raw(flag, outputs), _raw(value, outputs))
         case Ragged(values, counts, outer):
             return _paired(outer, _split, _raw(values, outputs), _raw(counts, outputs))
+        case Shaped(elements, shape, outer):
+            return _paired(outer, _shaped, _raw(elements, outputs), _raw(shape, outputs))
 
 
 def _paired(levels: int, function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
@@ -61,6 +74,11 @@ def _paired(levels: int, function: Callable[[Any, Any], Any], one: Any, other: A
 
 def _if_taken(flag: Any, value: Any) -> Any:
     return value if bool(flag) else None
+
+
+def _shaped(elements: Any, shape: Any) -> Any:
+    # a branch that was not taken has neither; `Taken` leaves it out
+    return elements.reshape(shape) if elements.size == np.prod(shape) else elements
 
 
 def _split(values: Any, counts: Any) -> list[Any]:

@@ -1,9 +1,13 @@
-"""What loading alone tells: whether onnxruntime takes a model at all, and the types that it infers."""
+"""What can be told without a run: whether onnxruntime takes a model at all, and what it knows of operators."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import ValueType
@@ -37,26 +41,46 @@ def check(model: CatalogModel, opening: Opening = _DEFAULT) -> None:
         ModelInvalidError: onnxruntime refuses it.
         OutOfMemoryError: there is not enough memory for its weights.
     """
+    model.check()
     _open(model.graph_bytes, model.data_folder, opening)
 
 
-def output_types(graph: bytes, data_folder: Path | None, opening: Opening = _DEFAULT) -> dict[str, ValueType | None]:
-    """Tells the types of a graph's outputs as onnxruntime infers them; it knows more operators than onnx does.
+class Knowledge:
+    """What onnxruntime knows of operators.
 
     Args:
-        graph: serialised ModelProto; its outputs may lack types.
-        data_folder: where its external data lies.
         opening: how the server opens sessions.
-
-    Returns:
-        Types by output name, as far as they are known.
-
-    Raises:
-        ModelInvalidError: onnxruntime refuses it.
-        OutOfMemoryError: there is not enough memory for its weights.
     """
-    session = _open(graph, data_folder, opening)
-    return {item.name: declared_type(item.type, item.shape) for item in session.get_outputs()}
+
+    def __init__(self, opening: Opening = _DEFAULT) -> None:
+        self._opening = opening
+
+    def output_types(self, graph: bytes, data_folder: Path | None) -> dict[str, ValueType | None]:
+        """Tells the types of a graph's outputs as onnxruntime infers them; it knows more operators than onnx does.
+
+        Args:
+            graph: serialised ModelProto; its outputs may lack types.
+            data_folder: where its external data lies.
+
+        Returns:
+            Types by output name, as far as they are known.
+
+        Raises:
+            ModelInvalidError: onnxruntime refuses it.
+            OutOfMemoryError: there is not enough memory for its weights.
+        """
+        session = _open(graph, data_folder, self._opening)
+        return {item.name: declared_type(item.type, item.shape) for item in session.get_outputs()}
+
+    def has_operator(self, domain: str, op_type: str, version: int) -> bool:
+        """Tells whether onnxruntime has an operator of its own; it then never looks for a local function.
+
+        Args:
+            domain: of the operator; empty for ONNX's own.
+            op_type: its name.
+            version: of the domain, as the model imports it.
+        """
+        return any(since <= version for since in _since_versions().get((domain, op_type), ()))
 
 
 def providers_in_use(opening: Opening) -> tuple[str, ...]:
@@ -65,6 +89,15 @@ def providers_in_use(opening: Opening) -> tuple[str, ...]:
     onnxruntime leaves out a provider whose libraries fail to load, and puts the CPU behind those that were asked for.
     """
     return tuple(opening.open(_SMALLEST, None, exact=True).get_providers())
+
+
+@functools.cache
+def _since_versions() -> Mapping[tuple[str, str], Sequence[int]]:
+    """Versions of the domains that brought an operator or changed it, by domain and operator."""
+    versions: dict[tuple[str, str], list[int]] = {}
+    for schema in get_all_operator_schema():
+        versions.setdefault((schema.domain, schema.name), []).append(schema.since_version)
+    return versions
 
 
 def _open(graph: bytes, data_folder: Path | None, opening: Opening) -> Any:

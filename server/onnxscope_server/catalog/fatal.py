@@ -1,0 +1,75 @@
+"""What onnxruntime dies of, and the process with it: mended where that can be, refused otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from onnxscope_server.catalog.contents import Contents
+from onnxscope_server.catalog.scopes import Place, Step, anchor_of, control_flow, scopes
+from onnxscope_server.catalog.slots import free_name, value_names
+from onnxscope_server.catalog.walk import nodes
+from onnxscope_server.domain import DataType, TensorType, ValueType
+from onnxscope_server.errors import ModelInvalidError
+
+_SMALLER_THAN_BYTES = frozenset({DataType.INT4, DataType.UINT4, DataType.INT2, DataType.UINT2, DataType.FLOAT4E2M1})
+
+
+def mend(proto: onnx.ModelProto) -> bool:
+    """Names the outputs that an If, Loop, Scan or SequenceMap leaves out; onnxruntime 1.32 writes them to nowhere.
+
+    Args:
+        proto: the model; it is changed.
+
+    Returns:
+        Whether there were any.
+    """
+    left_out = [
+        (node, index)
+        for node in nodes(proto)
+        if any(True for _ in control_flow(node))
+        for index, name in enumerate(node.output)
+        if not name
+    ]
+    taken = value_names(proto) if left_out else set()
+    for node, index in left_out:
+        node.output[index] = free_name(f"{node.name or anchor_of(node) or node.op_type}::output::{index}", taken)
+    return bool(left_out)
+
+
+def has_loops(proto: onnx.ModelProto) -> bool:
+    """Tells whether there is anything to check."""
+    return any(node.op_type == "Loop" for node in nodes(proto))
+
+
+def check(proto: onnx.ModelProto, contents: Contents) -> None:
+    """Checks that no Loop stacks values of less than a byte: onnxruntime 1.32 writes past the end of what it allots.
+
+    Args:
+        proto: the model.
+        contents: what is in it.
+
+    Raises:
+        ModelInvalidError: one does.
+    """
+    for scope in scopes(proto):
+        for node in scope.holder.node:
+            for where, body in control_flow(node):
+                if node.op_type == "Loop" and anchor_of(node):
+                    path = (*scope.path, Step(anchor_of(node), where, node.op_type))
+                    stacked = body.output[1 + max(len(node.input) - 2, 0) :]
+                    _check_stacked(
+                        node, {item.name: contents.typed({}).get(Place(path, item.name)) for item in stacked}
+                    )
+
+
+def _check_stacked(node: onnx.NodeProto, stacked: Mapping[str, ValueType | None]) -> None:
+    for name, type_ in stacked.items():
+        if isinstance(type_, TensorType) and type_.data_type in _SMALLER_THAN_BYTES:
+            detail = f"the Loop {node.name or anchor_of(node)} stacks {name!r}, which is {type_.data_type.name.lower()}"
+            raise ModelInvalidError(
+                f"The model is refused: {detail}, and onnxruntime ends the process on that. "
+                "Cast it to int8 in the body and back behind the Loop.",
+                detail=detail,
+            )
