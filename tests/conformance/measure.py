@@ -244,8 +244,6 @@ def _compared(
     """Returns how many activations could be compared, and how many are right."""
     known = {address: got for address, got in acts.items() if truth.has(places[address])}
     wrong = [name for name, got in known.items() if not truth.agrees(name, places[name], got, expand=expand)]
-        address for address, got in known.items() if not truth.agrees(address, places[address], got, expand=expand)
-    ]
     if wrong:
         row.problems.append(f"{len(wrong)} wrong: {wrong[:_SHOWN]}")
     return len(known), len(known) - len(wrong)

@@ -9,7 +9,7 @@ from tests.conformance.measure import Case, Row, measure
 
 import onnxscope
 
-_SECONDS = 300
+_SECONDS = 900
 
 
 class Worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -96,6 +97,31 @@ def test_external_data_in_a_constant_is_found(scope: Any, tmp_path: Path) -> Non
     acts = scope.load(path).capture(_X, at=["k", "y"])
     assert acts["k"].tolist() == [1, 2, 3]
     np.testing.assert_array_equal(acts["y"], _X * [1, 2, 3])
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4])
+def test_weights_of_four_bits_inside_of_nodes(scope: Any, dtype: Any) -> None:
+    """A branch's own weight, and one that a function gets: onnxruntime has no Identity for them."""
+    text = """g (float[3] x, bool c) => (y) <float s = {0.5}> {
+        d = If (c) <then_branch = t () => (p) { r = DequantizeLinear (w, s)  p = Add (r, x) },
+                    else_branch = e () => (q) { q = Neg (x) }>
+        y = f.F (d, v, s) }
+        <domain: "f", opset_import: ["" : 21]> F (x, w, s) => (y) { r = DequantizeLinear (w, s)  y = Add (r, x) }"""
+    proto = parser.parse_model(_HEAD.replace("9", "10", 1).replace("17", "21") + text)
+    branch = next(item.g for item in proto.graph.node[0].attribute if item.name == "then_branch")
+    weight = np.array([1, 2, 3]).astype(dtype)
+    branch.initializer.append(numpy_helper.from_array(weight, "w"))
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "v"))
+    model = scope.load(proto.SerializeToString())
+    for taken in (True, False):
+        for exact in (True, False):
+            at = ["If_0::then_branch::w", "F_0::F::w"]
+            acts = model.capture({"x": _X[0], "c": np.array(taken)}, at=at, exact=exact)
+            assert acts["F_0::F::w"].dtype == dtype
+            np.testing.assert_array_equal(acts["F_0::F::w"], weight)
+            inside = acts["If_0::then_branch::w"]
+            assert (inside is not None) == taken
+            assert inside is None or np.array_equal(inside, weight)
 
 
 _DEFAULT = """g (float[3] x, float[3] w, float[3] v) => (float[3] y)
@@ -212,6 +238,23 @@ def test_names_of_any_kind_are_addresses(scope: Any, oddly_named: bytes) -> None
         assert list(model.capture(x, at=name, outputs=False)) == [name]
     assert list(model.capture(x, at="*", outputs=False)) == ["*"]
     assert acts.outputs[_ODD[-1]].tolist() == [len(_ODD)] * 2
+
+
+def test_inputs_and_outputs_of_any_name(scope: Any) -> None:
+    """What a caller gives and gets by name is found by it."""
+    results = [f"out {name}" for name in _ODD]
+    specs = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in (*_ODD, *results)}
+    nodes = [helper.make_node("Neg", [name], [result]) for name, result in zip(_ODD, results, strict=True)]
+    graph = helper.make_graph(nodes, "g", [specs[name] for name in _ODD], [specs[name] for name in results])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = scope.load(proto.SerializeToString())
+    assert [spec.name for spec in model.inputs] == _ODD
+    feeds = {name: np.array([count], np.float32) for count, name in enumerate(_ODD)}
+    acts = model.capture(feeds, at=_ODD)
+    assert list(acts.outputs) == results
+    for count, (name, result) in enumerate(zip(_ODD, results, strict=True)):
+        assert acts[name] == count
+        assert acts.outputs[result] == -count
 
 
 def test_patterns_match_names_of_any_kind(scope: Any, oddly_named: bytes) -> None:

@@ -19,7 +19,7 @@ from onnxscope_server.domain import (
     TensorType,
 )
 from onnxscope_server.rewrite.crossing.crossing import Leaf
-from onnxscope_server.rewrite.crossing.types import zeros
+from onnxscope_server.rewrite.crossing.types import in_bytes, zeros
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.scopes import Holder
 
@@ -29,10 +29,6 @@ _JOINED_AS = {
     DataType.FLOAT8E4M3FNUZ: DataType.FLOAT32,
     DataType.FLOAT8E5M2: DataType.FLOAT32,
     DataType.FLOAT8E5M2FNUZ: DataType.FLOAT32,
-    DataType.INT4: DataType.INT8,
-    DataType.UINT4: DataType.UINT8,
-    DataType.INT2: DataType.INT8,
-    DataType.UINT2: DataType.UINT8,
 }
 
 
@@ -65,7 +61,7 @@ class TakenApart:
 
     def _array(self, leaf: Leaf) -> Reading:
         type_ = leaf.type if isinstance(leaf.type, TensorType) else None
-        joined_as = None if type_ is None else _JOINED_AS.get(type_.data_type)
+        joined_as = None if type_ is None else in_bytes(type_) or _JOINED_AS.get(type_.data_type)
         value = leaf.value if joined_as is None else self._add("Cast", [leaf.value], to=int(joined_as))
         in_one_axis = self._add("Constant", [], value=ir.tensor(np.array([-1], np.int64)))
         elements = self._add("Reshape", [value, in_one_axis])

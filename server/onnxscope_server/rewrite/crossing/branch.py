@@ -37,7 +37,7 @@ class BranchCrossing(Crossing):
             else:
                 self._other.outputs.append(self._stand_in(leaf))
                 type_ = _beside_stand_in(leaf.type)
-            brought.append(self.site.note(Leaf(self.found_or_added(leaf.value), type_, leaf.flat)))
+            brought.append(self.site.note(Leaf(self.found_or_added(leaf), type_, leaf.flat)))
         self._other.outputs.append(self.made("Constant", [], self._other, value=ir.tensor(np.array(False))))
         flag = self.add_output(self.made("Constant", [], value=ir.tensor(np.array(True))))
         self._flag = self.site.note(Leaf(flag, TensorType(DataType.BOOL, ())))

@@ -20,4 +20,4 @@ class CallCrossing(Crossing):
         """Adds the outputs."""
         for _ in range(len(self.inner.outputs) - len(self.node.outputs)):
             self.last_output(self.inner.outputs[len(self.node.outputs)])
-        return [self.site.note(replace(leaf, value=self.found_or_added(leaf.value))) for leaf in leaves]
+        return [self.site.note(replace(leaf, value=self.found_or_added(leaf))) for leaf in leaves]

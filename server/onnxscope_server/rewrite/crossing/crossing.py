@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxscope_server.catalog.scopes import Step
-from onnxscope_server.domain import Each, Output, Reading, ValueType
+from onnxscope_server.domain import Each, Output, Reading, TensorType, ValueType
 from onnxscope_server.errors import NotImplementedYetError
+from onnxscope_server.rewrite.crossing.types import in_bytes
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.scopes import Holder, inside, node_at
 
@@ -101,25 +102,28 @@ class Crossing(ABC):
         value = ir.Value(name=self.site.names.like(f"{self.site.step.anchor}::{op_type}"))
         return ir.node(op_type, inputs, kw, outputs=[value], name=value.name)  # type: ignore[arg-type]
 
-    def found_or_added(self, value: ir.Value) -> ir.Value:
+    def found_or_added(self, leaf: Leaf) -> ir.Value:
         """Returns the node's output for an inner value, where outputs of the node are those of the inner graph."""
-        if value not in self.inner.outputs:
-            return self.add_output(value)
-        output = self.node.outputs[self.inner.outputs.index(value)]
-        output.name = output.name or self.site.names.like(f"{value.name}::out")
+        if leaf.value not in self.inner.outputs:
+            return self.add_output(leaf.value, leaf.type)
+        output = self.node.outputs[self.inner.outputs.index(leaf.value)]
+        output.name = output.name or self.site.names.like(f"{leaf.value.name}::out")
         return output
 
-    def add_output(self, value: ir.Value) -> ir.Value:
+    def add_output(self, value: ir.Value, type_: ValueType | None = None) -> ir.Value:
         """Makes an inner value the last output of the inner graph, and returns the node's output for it."""
-        self.inner.outputs.append(self.own(value))
+        self.inner.outputs.append(self.own(value, type_))
         return self.last_output(value)
 
-    def own(self, value: ir.Value) -> ir.Value:
+    def own(self, value: ir.Value, type_: ValueType | None) -> ir.Value:
         """Returns the value as one that may be an output: made by a node of the inner graph, and not an output yet."""
         producer = value.producer()
         if producer is not None and value not in self.inner.outputs:
             return value
-        return self.made("Identity", [value])
+        wide = in_bytes(type_)
+        if not isinstance(type_, TensorType) or wide is None:
+            return self.made("Identity", [value])
+        return self.made("Cast", [self.made("Cast", [value], to=int(wide))], to=int(type_.data_type))
 
     def last_output(self, like: ir.Value) -> ir.Value:
         """Adds an output to the node."""

@@ -8,17 +8,9 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from onnxscope_server.domain import DataType, Reading
+from onnxscope_server.domain import Reading
 from onnxscope_server.rewrite.crossing.crossing import Crossing, Leaf
-from onnxscope_server.rewrite.crossing.types import array_type
-
-# onnxruntime joins iterations by whole bytes: of types of less, it writes past the end
-_IN_BYTES = {
-    DataType.INT4: DataType.INT8,
-    DataType.UINT4: DataType.UINT8,
-    DataType.INT2: DataType.INT8,
-    DataType.UINT2: DataType.UINT8,
-}
+from onnxscope_server.rewrite.crossing.types import array_type, in_bytes
 
 
 class Iterating(Crossing):
@@ -32,7 +24,7 @@ class Iterating(Crossing):
         if type_ is not None and type_.shape is not None:
             type_ = replace(type_, shape=(None, *type_.shape))
         flat = self.site.varying and type_ is not None and type_.shape == (None,)
-        wide = None if type_ is None else _IN_BYTES.get(type_.data_type)
+        wide = in_bytes(type_)
         if type_ is None or wide is None:
             return self.site.note(Leaf(self.add_output(leaf.value), type_, flat))
         output = self.add_output(self.made("Cast", [leaf.value], to=int(wide)))

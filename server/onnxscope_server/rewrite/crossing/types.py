@@ -7,6 +7,19 @@ import onnx_ir as ir
 
 from onnxscope_server.domain import DataType, SequenceType, Shape, TensorType, ValueType
 
+# onnxruntime joins iterations by whole bytes: of types of less, it writes past the end. Nor has it an Identity of those
+_IN_BYTES = {
+    DataType.INT4: DataType.INT8,
+    DataType.UINT4: DataType.UINT8,
+    DataType.INT2: DataType.INT8,
+    DataType.UINT2: DataType.UINT8,
+}
+
+
+def in_bytes(type_: ValueType | None) -> DataType | None:
+    """Returns a type of whole bytes that holds the elements of one that has less; None for all others."""
+    return _IN_BYTES.get(type_.data_type) if isinstance(type_, TensorType) else None
+
 
 def array_type(type_: ValueType | None) -> TensorType | None:
     """Returns the type where it is that of a dense array."""
