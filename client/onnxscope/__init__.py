@@ -18,6 +18,7 @@ from onnxscope.channel import TLS
 from onnxscope.client import Scope, connect, local
 from onnxscope.errors import (
     CallCancelledError,
+    CustomOpsInvalidError,
     DeadlineExceededError,
     ExternalDataMissingError,
     HookPointNotFoundError,
@@ -65,6 +66,7 @@ __all__ = [
     "Activations",
     "CallCancelledError",
     "CapturePlan",
+    "CustomOpsInvalidError",
     "DeadlineExceededError",
     "ExternalDataMissingError",
     "Fidelity",

@@ -16,6 +16,7 @@ OnnxscopeError
  ├─ LimitExceededError
  ├─ OutOfMemoryError (MemoryError)
  ├─ ProviderUnavailableError
+ ├─ CustomOpsInvalidError
  ├─ UnauthenticatedError
  ├─ DeadlineExceededError (TimeoutError)
  ├─ UnavailableError (ConnectionError)    StreamCutError
@@ -215,6 +216,16 @@ class ProviderUnavailableError(OnnxscopeError):
     reason = "PROVIDER_UNAVAILABLE"
 
 
+class CustomOpsInvalidError(OnnxscopeError):
+    """A library of custom operators can't be used.
+
+    Example:
+        `onnxscope.local(custom_ops=["operators.so"])` with a library for another machine.
+    """
+
+    reason = "CUSTOM_OPS_INVALID"
+
+
 class UnauthenticatedError(OnnxscopeError):
     """The server wants a token, and the call has none or a wrong one.
 
@@ -301,6 +312,7 @@ BY_REASON: Mapping[str, type[OnnxscopeError]] = {
         LimitExceededError,
         OutOfMemoryError,
         ProviderUnavailableError,
+        CustomOpsInvalidError,
         UnauthenticatedError,
         DeadlineExceededError,
         UnavailableError,

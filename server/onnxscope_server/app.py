@@ -80,7 +80,7 @@ class Services:
     def make(cls, settings: Settings, session_options: Any = None) -> Services:
         """Wires the services; `session_options` are an embedding caller's own for onnxruntime."""
         check_providers(settings.providers)
-        opening = Opening(settings.providers, settings.intra_op_threads, session_options)
+        opening = Opening(settings.providers, settings.intra_op_threads, session_options, settings.custom_ops)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
         catalog = Catalog(

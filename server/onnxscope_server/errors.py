@@ -115,6 +115,12 @@ class ProviderUnavailableError(OnnxscopeServerError):
     reason = "PROVIDER_UNAVAILABLE"
 
 
+class CustomOpsInvalidError(OnnxscopeServerError):
+    """A library of custom operators of the settings can't be used."""
+
+    reason = "CUSTOM_OPS_INVALID"
+
+
 class UnauthenticatedError(OnnxscopeServerError):
     """The call has no token or a wrong one."""
 

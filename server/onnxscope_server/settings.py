@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="onnxruntime execution providers, first choice first, separated by commas",
     )
+    custom_ops: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="libraries of custom operators that models may use, separated by commas: they are code, and run in "
+        "the server",
+    )
     run_threads: int = Field(2, ge=1, le=1024, description="runs that go on at the same time")
     intra_op_threads: int = Field(
         0,
@@ -94,10 +99,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level to log")
 
-    @field_validator("providers", mode="before")
+    @field_validator("providers", "custom_ops", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        items = [value] if isinstance(value, str) else value
+        items = [value] if isinstance(value, str | Path) else value
         if isinstance(items, list | tuple):
             return [name for item in items for name in _names(item)]
         return value
@@ -107,6 +112,14 @@ class Settings(BaseSettings):
     def _exists(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_dir():
             raise ValueError(f"there is no folder {value}; make it, or name the folder that holds the models")
+        return value
+
+    @field_validator("custom_ops")
+    @classmethod
+    def _are_files(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for library in value:
+            if not library.is_file():
+                raise ValueError(f"there is no file {library}; name the library that has the operators")
         return value
 
     @model_validator(mode="after")

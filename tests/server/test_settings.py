@@ -18,6 +18,7 @@ VALUES = {
     "models": "FOLDER",
     "data": "FOLDER",
     "providers": "AExecutionProvider,CPUExecutionProvider",
+    "custom_ops": "FILE",
     "run_threads": "3",
     "intra_op_threads": "4",
     "max_waiting_runs": "5",
@@ -39,7 +40,8 @@ TLS = ("tls_cert", "tls_key", "tls_client_ca")
 @pytest.mark.parametrize("name", VALUES)
 def test_flag_and_variable_say_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each setting can be given as --flag and as ONNXSCOPE_VARIABLE, with one meaning."""
-    value = str(tmp_path) if VALUES[name] == "FOLDER" else VALUES[name]
+    (tmp_path / "file").touch()
+    value = {"FOLDER": str(tmp_path), "FILE": str(tmp_path / "file")}.get(VALUES[name], VALUES[name])
     names = TLS if name in TLS else (name,)
     flags = [text for each in names for text in (f"--{each.replace('_', '-')}", value)]
     by_flag = CliApp.run(Settings, cli_args=flags)
@@ -61,6 +63,7 @@ def test_every_setting_is_tried() -> None:
     [
         (["--port", "70000"], "port"),
         (["--models", "/nowhere"], "there is no folder /nowhere"),
+        (["--custom-ops", "/nowhere.so"], "there is no file /nowhere.so"),
         (["--tls-cert", "x.pem"], "tls_cert and tls_key go together"),
         (["--providers", ""], "providers"),
     ],

@@ -41,6 +41,7 @@ STATUS: dict[str, grpc.StatusCode] = {
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "OUT_OF_MEMORY": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "PROVIDER_UNAVAILABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "CUSTOM_OPS_INVALID": grpc.StatusCode.FAILED_PRECONDITION,
     "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
     "UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "CANCELLED": grpc.StatusCode.CANCELLED,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from onnxscope_server.errors import ProviderUnavailableError
+from onnxscope_server.errors import CustomOpsInvalidError, ProviderUnavailableError
 
 # telemetry begins with the import: it writes an id and a database under the home folder
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -15,7 +16,7 @@ _application_has_it = "onnxruntime" in sys.modules
 import onnxruntime as ort  # noqa: E402  the environment comes first
 from onnxruntime.capi import onnxruntime_pybind11_state as native  # noqa: E402
 
-__all__ = ["SILENT", "check_providers", "native", "ort"]
+__all__ = ["SILENT", "check_custom_ops", "check_providers", "native", "ort"]
 
 # errors arrive as exceptions; what onnxruntime writes on stderr beside them nobody asked for
 SILENT = 4
@@ -23,6 +24,23 @@ if _application_has_it:
     ort.disable_telemetry_events()
 else:
     ort.set_default_logger_severity(SILENT)
+
+
+def check_custom_ops(libraries: Sequence[Path]) -> None:
+    """Checks that onnxruntime can use libraries of custom operators.
+
+    Raises:
+        CustomOpsInvalidError: it can't use one of them.
+    """
+    for library in libraries:
+        try:
+            ort.SessionOptions().register_custom_ops_library(str(library))
+        except Exception as error:
+            raise CustomOpsInvalidError(
+                f"onnxruntime can't use {library} as a library of custom operators: {error}. "
+                "Name one that is built for this machine and for this version of onnxruntime",
+                library=str(library),
+            ) from error
 
 
 def check_providers(names: Sequence[str]) -> None:

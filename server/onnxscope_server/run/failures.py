@@ -15,6 +15,7 @@ _NO_MEMORY = re.compile(
     r"|storage size overflowed|cannot allocate memory",
     re.IGNORECASE,
 )
+_UNKNOWN_OPERATOR = re.compile(r"is not a registered function/op|No Op registered for|No opset import for domain")
 _MAX_DETAIL = 2000
 
 
@@ -54,6 +55,12 @@ def load_failure(error: BaseException) -> ModelInvalidError | OutOfMemoryError:
     if is_out_of_memory(error):
         return OutOfMemoryError(
             f"the model needs more memory than there is: {detail}. Use a smaller model or a larger machine",
+            detail=detail,
+        )
+    if _UNKNOWN_OPERATOR.search(detail):
+        return ModelInvalidError(
+            f"onnxruntime refuses the model: {detail}. Check the operator's name and the opset; a custom operator comes "
+            "in a library, which the operator of the server has to allow with --custom-ops (custom_ops= when embedded)",
             detail=detail,
         )
     return ModelInvalidError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
-from onnxscope_server.run.environment import SILENT, ort
+from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.values import Feed, is_carried, to_feed, to_value, to_value_of_run
@@ -37,11 +37,17 @@ class Opening:
         intra_op_threads: threads that one run computes with; 0 leaves it to onnxruntime.
         session_options: an application's own `onnxruntime.SessionOptions`, used for every session instead of the
             threads above. It can't be copied: what a session needs besides is set on it, and set back.
+        custom_ops: libraries of custom operators.
+
+    Raises:
+        TypeError: session_options are something else, or bring what is to be said here.
+        CustomOpsInvalidError: a library can't be used.
     """
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     intra_op_threads: int = 0
     session_options: Any = None
+    custom_ops: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         options = self.session_options
@@ -49,6 +55,11 @@ class Opening:
             raise TypeError(f"session_options must be an onnxruntime.SessionOptions, not {type(options).__name__}")
         if options is not None and options.has_providers():
             raise TypeError("session_options brings execution providers of its own; name them with providers= instead")
+        if options is not None and self.custom_ops:
+            raise TypeError(
+                "register libraries of custom operators with session_options, or name them with custom_ops="
+            )
+        check_custom_ops(self.custom_ops)
 
     def open(
         self,
@@ -87,6 +98,8 @@ class Opening:
             options = ort.SessionOptions()
             options.intra_op_num_threads = self.intra_op_threads
             options.log_severity_level = SILENT
+            for library in self.custom_ops:
+                options.register_custom_ops_library(str(library))
             self._set(options, settings, optimised_file, exact=exact)
             yield options
             return
