@@ -150,6 +150,12 @@ def _header(source: mmap.mmap, part: _Field) -> tuple[bytes, tuple[int, int] | N
     return _tagged(_INITIALIZER_FIELD, b"".join(kept)), found
 
 
+def _forget(source: mmap.mmap, at: int) -> None:
+    """Gives the memory of a piece that was read back, where the system has a way to say so."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        source.madvise(mmap.MADV_DONTNEED, at // mmap.PAGESIZE * mmap.PAGESIZE, _PIECE_BYTES)
+
+
 def _fields(source: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
     at = start
     while at < end:
@@ -229,7 +235,9 @@ def _move(
         target.seek(offset)
         if index in raw:
             start, end = raw[index]
-            target.writelines(source[at : min(at + _PIECE_BYTES, end)] for at in range(start, end, _PIECE_BYTES))
+            for at in range(start, end, _PIECE_BYTES):
+                target.write(source[at : min(at + _PIECE_BYTES, end)])
+                _forget(source, at)
         else:
             try:
                 target.write(ir.serde.TensorProtoTensor(tensor).tobytes())

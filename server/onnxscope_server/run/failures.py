@@ -59,8 +59,8 @@ def load_failure(error: BaseException) -> ModelInvalidError | OutOfMemoryError:
         )
     if _UNKNOWN_OPERATOR.search(detail):
         return ModelInvalidError(
-            f"onnxruntime refuses the model: {detail}. Check the operator's name and the opset; a custom operator comes "
-            "in a library, which the operator of the server has to allow with --custom-ops (custom_ops= when embedded)",
+            f"onnxruntime refuses the model: {detail}. Check the operator's name and the opset; a custom operator "
+            "comes in a library that the server's --custom-ops (custom_ops= when embedded) has to name",
             detail=detail,
         )
     return ModelInvalidError(

@@ -32,6 +32,9 @@ class BranchCrossing(Crossing):
         self._other = inside(self.site.model, self.node, replace(self.site.step, where=others[0]))
         brought = []
         for leaf in leaves:
+            if leaf.value.is_initializer():
+                brought.append(self.site.note(replace(leaf, value=self._hoisted(leaf.value))))
+                continue
             if leaf.value in self.inner.outputs:
                 type_ = replace(leaf.type, shape=None) if isinstance(leaf.type, TensorType) else leaf.type
             else:
@@ -46,6 +49,13 @@ class BranchCrossing(Crossing):
     def told(self, reading: Reading) -> Reading:
         """Says that there is nothing where the branch was not taken."""
         return Taken(self._flag, reading, 0)
+
+    def _hoisted(self, weight: ir.Value) -> ir.Value:
+        """Copies a weight to the main graph: not every type has an operator that would bring it out."""
+        name = self.site.names.like(f"{weight.name}::out")
+        copied = ir.Value(name=name, type=weight.type, shape=weight.shape, const_value=weight.const_value)
+        self.site.model.graph.register_initializer(copied)
+        return copied
 
     def _stand_in(self, leaf: Leaf) -> ir.Value:
         match leaf.type:
