@@ -34,6 +34,8 @@ def capture(
     reduce: Any = None,
     outputs: bool | str = True,
     exact: bool = False,
+    expand: bool = False,
+    dequantize: bool = False,
 ) -> Captured:
     """Streams rows through a model and joins what comes back.
 
@@ -46,6 +48,8 @@ def capture(
         reduce: as in `Model.capture`.
         outputs: as in `Model.capture`.
         exact: as in `Model.capture`.
+        expand: as in `Model.capture`.
+        dequantize: as in `Model.capture`.
 
     Returns:
         Values with the rows of all batches, and the seconds of all batches together.
@@ -54,7 +58,8 @@ def capture(
         CommandError: a value has no rows, and so cannot be joined.
     """
     total = row_count(values)
-    points = {point.address: point for point in model.hook_points([*selectors, *(spec.name for spec in model.outputs)])}
+    watched = [*selectors, *(spec.name for spec in model.outputs)]
+    points = {point.address: point for point in model.hook_points(watched, expand=expand)}
     activations: dict[str, list[Value]] = {}
     results: dict[str, list[Value]] = {}
     timings: dict[str, float] = {}
@@ -65,6 +70,8 @@ def capture(
         reduce=reduce,
         outputs=outputs,
         exact=exact,
+        expand=expand,
+        dequantize=dequantize,
         batch_size=batch_size,
         progress=lambda done, rows: progress("running", done, rows or total),
     )

@@ -64,6 +64,8 @@ def capture(
         bool, typer.Option("--instrumented", help="Take outputs from the instrumented run.")
     ] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Switch the runtime's optimisation off.")] = False,
+    expand: Annotated[bool, typer.Option("--expand", help="Let selectors match the parts of operators too.")] = False,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Bring quantised values as real numbers.")] = False,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, metavar="N", help="Stream rows in batches of N."),
@@ -121,6 +123,8 @@ def capture(
                 "reduce": rules,
                 "outputs": "instrumented" if instrumented else outputs,
                 "exact": exact,
+                "expand": expand,
+                "dequantize": dequantize,
             }
             if batch_size is None:
                 captured = _whole(loaded, values, selectors or [], options)

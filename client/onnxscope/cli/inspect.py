@@ -17,8 +17,8 @@ from onnxscope.cli.connection import (
     TokenOption,
     opened,
 )
-from onnxscope.cli.console import note, reporting, results, table, write_json
-from onnxscope.errors import HookPointNotFoundError, NotImplementedYet
+from onnxscope.cli.console import reporting, results, table, write_json
+from onnxscope.errors import HookPointNotFoundError
 from onnxscope.model import Model
 from onnxscope.results import HookPoint, TensorSpec
 from onnxscope.show.tables import shape_text
@@ -52,6 +52,7 @@ def inspect(
     every: Annotated[
         bool, typer.Option("--all", help="All hook points, weights and constants too; takes no selector.")
     ] = False,
+    expand: Annotated[bool, typer.Option("--expand", help="Show the parts of operators too.")] = False,
     batch_axes: Annotated[
         bool, typer.Option("--batch-axes/--no-batch-axes", help="Find the axis of rows, by running the model.")
     ] = True,
@@ -69,9 +70,9 @@ def inspect(
         raise typer.BadParameter("--all takes no selector and no --kind")
     with reporting(), opened(model, Place(server, token, tls, ca)) as loaded:
         points = (
-            _of_all_kinds(loaded, batch_axes=batch_axes)
+            _of_all_kinds(loaded, batch_axes=batch_axes, expand=expand)
             if every
-            else _points(loaded, selectors or [], kind or [], batch_axes=batch_axes)
+            else _points(loaded, selectors or [], kind or [], batch_axes=batch_axes, expand=expand)
         )
         if as_json:
             write_json(_document(loaded, points))
@@ -79,21 +80,21 @@ def inspect(
             _print(model, loaded, points)
 
 
-def _points(model: Model, selectors: list[str], kinds: list[Kind], *, batch_axes: bool) -> list[HookPoint]:
+def _points(
+    model: Model, selectors: list[str], kinds: list[Kind], *, batch_axes: bool, expand: bool
+) -> list[HookPoint]:
     wanted = [*selectors, *(f"kind:{kind}" for kind in kinds)]
-    return list(model.hook_points(wanted or "*", batch_axes=batch_axes))
+    return list(model.hook_points(wanted or "*", batch_axes=batch_axes, expand=expand))
 
 
-def _of_all_kinds(model: Model, *, batch_axes: bool) -> list[HookPoint]:
+def _of_all_kinds(model: Model, *, batch_axes: bool, expand: bool) -> list[HookPoint]:
     """Returns what a run computes, in that order, and then what it only reads."""
     found: list[HookPoint] = []
     for kinds in (["*", "kind:input"], ["kind:constant"], ["kind:weight"], ["kind:unused"]):
         try:
-            found += model.hook_points(kinds, batch_axes=batch_axes)
+            found += model.hook_points(kinds, batch_axes=batch_axes, expand=expand)
         except HookPointNotFoundError:
             continue  # a model need not have every kind
-        except NotImplementedYet as error:
-            note(str(error))
     return found
 
 
