@@ -22,7 +22,7 @@ from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.scopes import Path, Place, scopes
 from onnxscope_server.catalog.slots import Slot, free_name
 from onnxscope_server.catalog.value_types import over_iterations
-from onnxscope_server.domain import HookPoint, Kind, ValueType
+from onnxscope_server.domain import DataType, HookPoint, Kind, TensorType, ValueType
 from onnxscope_server.errors import OnnxscopeServerError
 
 _logger = logging.getLogger(__name__)
@@ -95,6 +95,12 @@ class Contents:
         """How quantised values are."""
         with self._lock:
             return MappingProxyType(quantization.listed(self._parsed()))
+
+    @functools.cached_property
+    def has_half_precision(self) -> bool:
+        """Whether some value is float16 or bfloat16."""
+        arrays = (type_ for type_ in self.typed({}).values() if isinstance(type_, TensorType))
+        return any(type_.data_type in (DataType.FLOAT16, DataType.BFLOAT16) for type_ in arrays)
 
     def typed(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool = False) -> Mapping[Place, ValueType]:
         """Infers the types of values and unused slots, without running the model or opening the weights.

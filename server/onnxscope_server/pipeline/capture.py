@@ -104,14 +104,14 @@ class Captures:
             slots = unused_slots.filled(model, plan)
             with unused_slots.blamed(slots):
                 watched = await self._watched(model, plan)
-            if plan.outputs is OutputMode.UNMODIFIED and plan.exact:
-                fidelity = unused_slots.verdict(model, slots)
-                plain = await self._plain(model, exact=True) if slots else None
-            elif plan.outputs is OutputMode.UNMODIFIED:
-                plain = await self._plain(model, exact=False)
+            if _is_compared(model, plan):
+                plain = await self._plain(model, exact=plan.exact, compared=True)
                 fidelity = await self._verdicts.of(plain, watched)
                 if not fidelity.fusion_blocked:
                     plain = None
+            elif plan.outputs is OutputMode.UNMODIFIED:
+                fidelity = unused_slots.verdict(model, slots)
+                plain = await self._plain(model, exact=True) if slots else None
         elif plan.outputs is not OutputMode.NONE:
             plain = await self._plain(model, exact=plan.exact)
         timings = {"plan": planning, "session": time.perf_counter() - start}
@@ -225,22 +225,21 @@ class Captures:
         return entry, model, plan
 
     async def _watched(self, model: CatalogModel, plan: Plan) -> Session:
-        compared = plan.outputs is OutputMode.UNMODIFIED and not plan.exact
         return await self._sessions.get(
             plan,
             plan.digest,
             lambda: build(model, plan),
             exact=plan.exact,
-            keep_optimised=compared,
+            keep_optimised=_is_compared(model, plan),
         )
 
-    async def _plain(self, model: CatalogModel, *, exact: bool) -> Session:
+    async def _plain(self, model: CatalogModel, *, exact: bool, compared: bool = False) -> Session:
         return await self._sessions.get(
             ("unmodified", model.digest, exact),
             model.digest,
             lambda: unmodified(model),
             exact=exact,
-            keep_optimised=not exact,
+            keep_optimised=compared or not exact,
         )
 
 
@@ -256,6 +255,14 @@ def joined(results: Sequence[Result]) -> Result:
             timings=timings,
         )
     return first
+
+
+def _is_compared(model: CatalogModel, plan: Plan) -> bool:
+    """Tells whether the graphs that run say whether the outputs are still the unmodified model's.
+
+    Without optimisation they are, but for half precision: there onnxruntime removes casts between nodes at any level.
+    """
+    return plan.outputs is OutputMode.UNMODIFIED and (not plan.exact or model.contents.has_half_precision)
 
 
 def _segment(model: CatalogModel, plan: Plan) -> Segment:
