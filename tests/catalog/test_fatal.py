@@ -34,6 +34,17 @@ def test_outputs_that_a_loop_leaves_out_get_names(parsed, left_out: str) -> None
     assert acts["Loop_0::body::w"].shape == (3, 3)
 
 
+def test_pieces_that_a_split_leaves_out_get_names(parsed) -> None:
+    """A Split without one of its outputs runs."""
+    proto = onnx.load_from_string(
+        parsed("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4] x) => (float[2] y) { a, b = Split (x)  y = Neg (b) }""")
+    )
+    proto.graph.node[0].output[0] = ""
+    acts = _run(proto.SerializeToString(), x=np.arange(4, dtype=np.float32))
+    np.testing.assert_array_equal(acts.outputs["y"], [-2, -3])
+
+
 def test_a_loop_that_stacks_less_than_bytes_is_refused(parsed) -> None:
     """Its run would write past the end of the stack; the error says what to do instead."""
     with pytest.raises(onnxscope.errors.ModelInvalidError, match=r"Loop y stacks 'q', which is int4.*Cast it to int8"):

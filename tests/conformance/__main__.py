@@ -51,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--names", type=Path, help="only models that this file names")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="measure its models, and no others")
     parser.add_argument("--offline", action="store_true", help="fetch nothing; measure what is there")
+    parser.add_argument("--shipped", action="store_true", help="only what the installed packages bring")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that measure side by side")
     parser.add_argument("--verbose", action="store_true", help="print a line for each model")
     return parser.parse_args()
@@ -70,11 +71,12 @@ def _folders(folders: Iterable[Path]) -> Iterator[Case]:
 
 def _everything(args: argparse.Namespace) -> Iterator[Case]:
     """Yields the slow ones first: the last to end should not be one that keeps a single core busy."""
-    if not args.offline:
-        fetch.corpus(_CACHE)
-        fetch.jax_examples(_CACHE)
-    yield from sources.files("packages", _CACHE / "corpus")
-    yield from sources.files("jax2onnx", _CACHE / "jax2onnx")
+    if not args.shipped:
+        if not args.offline:
+            fetch.corpus(_CACHE)
+            fetch.jax_examples(_CACHE)
+        yield from sources.files("packages", _CACHE / "corpus")
+        yield from sources.files("jax2onnx", _CACHE / "jax2onnx")
     yield from sources.onnxruntimes_own()
     yield from sources.backend_data()
     yield from itertools.islice(sources.backend_nodes(), 0, None, args.every)

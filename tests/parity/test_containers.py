@@ -309,3 +309,22 @@ def test_a_value_that_is_called_like_an_address_keeps_it(scope: Any) -> None:
     acts = model.capture({"x": _X[0], "c": np.array(True)}, at=["If_0::then_branch::q", "If_0::then_branch::q_1"])
     np.testing.assert_allclose(acts["If_0::then_branch::q"], np.sin(_X[0]), rtol=1e-6)
     np.testing.assert_array_equal(acts["If_0::then_branch::q_1"], -_X[0])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_sparse_initializers_come_dense(scope: Any, exact: bool) -> None:
+    """A sparse weight is captured like any other, beside a node that reads it."""
+    values = helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])
+    places = helper.make_tensor("places", TensorProto.INT64, [2], [0, 3])
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["w"], ["n"]), helper.make_node("Add", ["x", "n"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
+    )
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [2, 2]))
+    model = scope.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    acts = model.capture(np.ones((2, 2), np.float32), at=["w", "n"], exact=exact)
+    np.testing.assert_array_equal(acts["w"], [[1, 0], [0, 2]])
+    np.testing.assert_array_equal(acts["n"], -acts["w"])
+    np.testing.assert_array_equal(acts.outputs["y"], 1 + acts["n"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx
 
 from onnxscope_server.catalog.contents import Contents
-from onnxscope_server.catalog.scopes import Place, Step, anchor_of, control_flow, scopes
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, Step, anchor_of, control_flow, scopes
 from onnxscope_server.catalog.slots import free_name, value_names
 from onnxscope_server.catalog.walk import nodes
 from onnxscope_server.domain import DataType, TensorType, ValueType
@@ -17,7 +17,9 @@ _SMALLER_THAN_BYTES = frozenset({DataType.INT4, DataType.UINT4, DataType.INT2, D
 
 
 def mend(proto: onnx.ModelProto) -> bool:
-    """Names the outputs that an If, Loop, Scan or SequenceMap leaves out; onnxruntime 1.32 writes them to nowhere.
+    """Names outputs that onnxruntime 1.32 writes to nowhere when they are left out.
+
+    Those of If, Loop, Scan, SequenceMap and Split, all of which may have any number.
 
     Args:
         proto: the model; it is changed.
@@ -28,7 +30,7 @@ def mend(proto: onnx.ModelProto) -> bool:
     left_out = [
         (node, index)
         for node in nodes(proto)
-        if any(True for _ in control_flow(node))
+        if (node.op_type == "Split" and node.domain in OWN_DOMAINS) or any(True for _ in control_flow(node))
         for index, name in enumerate(node.output)
         if not name
     ]

@@ -123,6 +123,12 @@ def write(model: ir.Model) -> bytes:
     return data
 
 
+def is_sparse(value: ir.Value) -> bool:
+    """Tells whether a value is a sparse initializer."""
+    tensor = value.const_value
+    return isinstance(tensor, ir.ExternalTensor) and str(tensor.location).startswith(_SPARSE)
+
+
 def in_order(graph: onnx.GraphProto) -> bool:
     """Tells whether every node comes after those that it reads, in bodies too."""
     made = {name for node in graph.node for name in node.output}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from onnxscope_server.catalog import graph
 from onnxscope_server.rewrite.names import FreshNames
 from onnxscope_server.rewrite.opset import opset_of
 from onnxscope_server.rewrite.scopes import values_by_name
@@ -28,7 +29,8 @@ class Expose(ir.passes.InPlacePass):
           After:   x -> Conv -> c -> Relu -> y      outputs: y, c
 
     - A value that is an output already is found under that output.
-    - An initializer becomes an output as it is; onnxruntime copies it.
+    - An initializer becomes an output as it is; onnxruntime copies it. Not so a sparse one, which then is missing to
+      other nodes: it goes through an Identity.
     - A graph input goes through an Identity: onnxruntime would hand the caller's own memory back, and leave a buffer
       that is bound to such an output unwritten. Types that have no Identity are handed through.
 
@@ -59,7 +61,8 @@ class Expose(ir.passes.InPlacePass):
         for address in self._addresses:
             value = values[address]
             if address not in outputs:
-                if value.is_graph_input() and _has_identity(value, opset_of(model)):
+                through = value.is_graph_input() or graph.is_sparse(value)
+                if through and _has_identity(value, opset_of(model)):
                     value = _copied(model.graph, value, names.like(f"{address}::exposed"))
                 model.graph.outputs.append(value)
                 modified = True
@@ -80,7 +83,7 @@ def _has_identity(value: ir.Value, opset: int) -> bool:
     return value.type.dtype in _ALWAYS or (value.type.dtype is _T.BFLOAT16 and opset >= 13)  # noqa: PLR2004
 
 
-def _copied(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
+def _copied(main: ir.Graph, value: ir.Value, name: str) -> ir.Value:
     node = ir.node("Identity", [value], outputs=[ir.Value(name=name)], name=name)
-    graph.append(node)
+    main.append(node)
     return node.outputs[0]
