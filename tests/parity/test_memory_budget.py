@@ -137,7 +137,7 @@ def test_a_value_over_the_budget_is_refused_and_the_next_call_served(
     """The error holds the numbers; a reduction, fewer rows or another value are served."""
     with within(20 * KIB) as scope:
         model = scope.load(digits_path)
-        with pytest.raises(onnxscope.LimitExceededError, match=r"0\.0 MiB, and relu1 0\.1 MiB") as refused:
+        with pytest.raises(onnxscope.LimitExceededError, match=r"20\.0 KiB, and relu1 64\.0 KiB") as refused:
             model.capture(images, at=["relu1", "logits"])
         assert refused.value.metadata == {"setting": "memory_budget", "limit": "20480", "got": "65536"}
         with pytest.raises(onnxscope.LimitExceededError):

@@ -88,7 +88,7 @@ def test_a_refusal_holds_the_numbers():
 
 def test_a_refusal_names_three_of_many():
     """However many are too large, the text stays short."""
-    with pytest.raises(LimitExceededError, match=r"a .*, b .*, c [0-9.]+ MiB, \.\.\. would not fit"):
+    with pytest.raises(LimitExceededError, match=r"a .*, b .*, c [0-9.]+ KiB, \.\.\. would not fit"):
         groups(plan_of(list("abcdef")), 1, 1)
 
 

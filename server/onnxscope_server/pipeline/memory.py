@@ -20,6 +20,7 @@ from onnxscope_server.run.sessions import Sessions
 
 # what a value of unknown size is taken for, as a multiple of the inputs, before the model is asked
 _GROWTH = 64
+_KIB = 1 << 10
 _MIB = 1 << 20
 _SHOWN = 3
 
@@ -108,11 +109,11 @@ class Budget:
         }
 
     def _refusal(self, too_large: Mapping[str, int], total: int) -> LimitExceededError:
-        named = ", ".join(f"{name} {_mib(size)}" for name, size in list(too_large.items())[:_SHOWN])
+        named = ", ".join(f"{name} {_shown(size)}" for name, size in list(too_large.items())[:_SHOWN])
         more = ", ..." if len(too_large) > _SHOWN else ""
         return LimitExceededError(
-            f"The memory budget is {_mib(self._limit)}, and {named}{more} would not fit it (all that is asked: "
-            f"{_mib(total)}). Reduce them in the graph (reduce=), send fewer rows at a time, leave them out, or start "
+            f"The memory budget is {_shown(self._limit)}, and {named}{more} would not fit it (all that is asked: "
+            f"{_shown(total)}). Reduce them in the graph (reduce=), send fewer rows at a time, leave them out, or start "
             "the server with a larger --memory-budget.",
             setting="memory_budget",
             limit=str(self._limit),
@@ -125,5 +126,5 @@ def _left(capture: Capture, type_: TensorType) -> ValueType | None:
     return type_ if capture.reduction is None else reduced(capture.address, capture.reduction, type_)
 
 
-def _mib(size: int) -> str:
-    return f"{size / _MIB:,.1f} MiB"
+def _shown(size: int) -> str:
+    return f"{size / _MIB:,.1f} MiB" if size >= _MIB else f"{size / _KIB:,.1f} KiB"
