@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 
+from onnxscope_server.catalog import own_functions
 from onnxscope_server.catalog.scopes import Place, Scope, Step, anchor_of, called, control_flow, functions, visible
 from onnxscope_server.catalog.value_types import type_proto
 from onnxscope_server.catalog.walk import bodies
@@ -61,6 +62,7 @@ def of_scope(proto: onnx.ModelProto, scope: Scope, types: Mapping[Place, ValueTy
             return None
         alone.graph.input.add(name=name, type=type_proto(type_))
     alone.graph.output.extend(onnx.ValueInfoProto(name=name) for name in untyped)
+    own_functions.rename_copies(alone)
     return alone.SerializeToString()
 
 

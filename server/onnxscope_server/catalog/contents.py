@@ -215,34 +215,41 @@ class Contents:
         slots.fill(proto, self._slots)
         if expand:
             parts.add(proto, self._expansions)
-        types = inference.types(proto, input_shapes, self._told_by_the_runtime)
-        if self._runtime is not None:
-            types = {**self._told_inside, **types}
+        types = inference.types(proto, input_shapes, self._told)
+        types = {**self._told, **types}
         if expand:
             types |= parts.types(self._expansions, types)
         return types
 
     @functools.cached_property
-    def _told_by_the_runtime(self) -> dict[str, ValueType]:
-        """Types of the main graph's values of which ONNX's inference knows nothing, such as com.microsoft's."""
-        if self._runtime is None:
-            return {}
-        found = {place.name for place in inference.types(graph.parse(self._graph_bytes), {}) if not place.path}
-        told = self._asked(asking.of_main_graph(graph.parse(self._graph_bytes), found))
-        return {name: type_ for name, type_ in told.items() if name not in found}
+    def _told(self) -> dict[Place, ValueType]:
+        """Types that ONNX's inference does not find and the runtime knows: above all of com.microsoft's operators."""
+        return {**self._told_inside, **self._told_on_top} if self._runtime is not None else {}
+
+    @functools.cached_property
+    def _told_on_top(self) -> dict[Place, ValueType]:
+        found = {place.name for place in inference.types(self._parsed(), {}) if not place.path}
+        filled = graph.parse(self._graph_bytes)
+        slots.fill(filled, [slot for slot in self._slots if not slot.place.path])
+        # an unused output may be more than the runtime can do
+        told = self._asked(asking.of_main_graph(filled, found))
+        told = told or self._asked(asking.of_main_graph(graph.parse(self._graph_bytes), found))
+        return {Place((), name): type_ for name, type_ in told.items() if name not in found}
 
     @functools.cached_property
     def _told_inside(self) -> dict[Place, ValueType]:
-        """The same for values of bodies and functions."""
-        proto = self._parsed()
+        proto, filled = self._parsed(), self._parsed()
+        slots.fill(filled, self._slots)
         all_scopes = list(scopes(proto))
         if len(all_scopes) == 1:
             return {}
-        known = inference.types(self._parsed(), {}, self._told_by_the_runtime)
+        known = inference.types(self._parsed(), {}, self._told_on_top)
         told: dict[Place, ValueType] = {}
-        for scope in all_scopes:
+        for scope, with_slots in zip(all_scopes, scopes(filled), strict=True):
             if scope.path:
-                answers = self._asked(asking.of_scope(proto, scope, {**told, **known}))
+                types = {**told, **known}
+                answers = self._asked(asking.of_scope(filled, with_slots, types))
+                answers = answers or self._asked(asking.of_scope(proto, scope, types))
                 told |= {Place(scope.path, name): type_ for name, type_ in answers.items()}
             told |= dict(asking.handed_in(proto, scope, {**told, **known}))
         return told

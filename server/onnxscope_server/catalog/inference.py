@@ -45,14 +45,14 @@ _INFERRED_DOMAINS = ("", "ai.onnx.ml")
 def types(
     proto: onnx.ModelProto,
     input_shapes: Mapping[str, tuple[int, ...]],
-    known: Mapping[str, ValueType] = MappingProxyType({}),
+    known: Mapping[Place, ValueType] = MappingProxyType({}),
 ) -> dict[Place, ValueType]:
     """Infers the types of the values of the main graph, of bodies and of functions.
 
     Args:
         proto: the model, each call with a function of its own; it is used up.
         input_shapes: number of elements along every axis, by input. Inputs that are not named stay as declared.
-        known: types of values that ONNX's inference does not find, by name.
+        known: types of values that ONNX's inference does not find.
 
     Returns:
         Types by place, of one iteration where there are several; values of which nothing is known are left out. It
@@ -62,12 +62,14 @@ def types(
     old = distinct_names.give(proto)
     if not graph.in_order(proto.graph):
         proto = _sorted(proto)
-    _tell(proto, known)
-    inferable = _inferable(proto) - known.keys()
+    telling = _Telling(known, old)
+    telling.tell(proto.graph, ())
+    on_top = {place.name: type_ for place, type_ in known.items() if not place.path}
+    inferable = _inferable(proto) - on_top.keys()
     if input_shapes:
         _bind(proto, input_shapes, inferable)
     stated = _set_aside(proto, inferable)
-    found = dict(known)
+    found = dict(on_top)
     inferred = _infer(proto)
     for candidate in (proto, inferred):
         if candidate is not None:
@@ -75,7 +77,7 @@ def types(
     for name, shape in stated.items():
         found[name] = _completed(found.get(name), shape)
     places = {Place((), name): type_ for name, type_ in found.items()}
-    places |= _inside((inferred or proto).graph.node, (), found, proto)
+    places |= _inside((inferred or proto).graph.node, found, proto, telling)
     return {_renamed(place, old): type_ for place, type_ in places.items()} if old else places
 
 
@@ -93,12 +95,12 @@ def _renamed(place: Place, names: Mapping[str, str]) -> Place:
 
 
 def _inside(
-    nodes: Iterable[onnx.NodeProto], path: Path, visible: Mapping[str, ValueType], proto: onnx.ModelProto
+    nodes: Iterable[onnx.NodeProto], visible: Mapping[str, ValueType], proto: onnx.ModelProto, telling: _Telling
 ) -> dict[Place, ValueType]:
     """Types what is in the bodies of nodes, which were inferred, and in functions that they call, which were not."""
     places: dict[Place, ValueType] = {}
     local = functions(proto)
-    waiting = [(tuple(nodes), path, visible)]
+    waiting: list[tuple[Iterable[onnx.NodeProto], Path, Mapping[str, ValueType]]] = [(tuple(nodes), (), visible)]
     while waiting:
         nodes, path, visible = waiting.pop()
         for node in nodes:
@@ -112,9 +114,10 @@ def _inside(
                 places |= {Place(below, name): type_ for name, type_ in own.items()}
             if called(node) in local:
                 alone = _alone(local[called(node)], [visible.get(name) for name in node.input], proto, local)
+                below = (*path, Step(anchor, node.op_type, ""))
+                telling.tell(alone.graph, below)
                 inferred = _infer(alone) or alone
                 own = dict(_declared(inferred.graph))
-                below = (*path, Step(anchor, node.op_type, ""))
                 waiting.append((tuple(inferred.graph.node), below, own))
                 places |= {Place(below, name): type_ for name, type_ in own.items()}
     return places
@@ -194,13 +197,33 @@ def _declared(main: onnx.GraphProto) -> Iterable[tuple[str, ValueType]]:
             yield info.name, declared
 
 
-def _tell(proto: onnx.ModelProto, known: Mapping[str, ValueType]) -> None:
-    """States types that the file doesn't, for inference to go on from."""
-    stated = {info.name: info for info in (*proto.graph.value_info, *proto.graph.output)}
-    for name, type_ in known.items():
-        if isinstance(type_, TensorType):
-            info = stated.get(name) or proto.graph.value_info.add(name=name)
-            info.type.CopyFrom(type_proto(type_))
+class _Telling:
+    """States types that the file doesn't, for inference to go on from.
+
+    Args:
+        known: types by place.
+        old: what the places call values that have other names now.
+    """
+
+    def __init__(self, known: Mapping[Place, ValueType], old: Mapping[str, str]) -> None:
+        self._old = old
+        self._known: dict[Path, dict[str, ValueType]] = {}
+        for place, type_ in known.items():
+            self._known.setdefault(place.path, {})[place.name] = type_
+
+    def tell(self, holder: onnx.GraphProto, path: Path) -> None:
+        """States types in a graph and in the bodies in it."""
+        if not self._known:
+            return
+        known = self._known.get(_renamed(Place(path, ""), self._old).path, {})
+        there = {info.name: info for info in (*holder.value_info, *holder.output)}
+        for name in [name for node in holder.node for name in node.output if name] if known else ():
+            type_ = known.get(self._old.get(name, name))
+            if isinstance(type_, TensorType):
+                (there.get(name) or holder.value_info.add(name=name)).type.CopyFrom(type_proto(type_))
+        for node in holder.node:
+            for where, body in control_flow(node):
+                self.tell(body, (*path, Step(anchor_of(node), where, node.op_type)))
 
 
 def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]], inferable: Collection[str]) -> None:

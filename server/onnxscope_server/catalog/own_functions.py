@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx
 
 from onnxscope_server.catalog.scopes import FunctionKey, Path, Step, anchor_of, called, control_flow, functions
-from onnxscope_server.catalog.walk import bodies
+from onnxscope_server.catalog.walk import bodies, nodes
 
 _COPY = "onnxscope:call:"
 
@@ -28,6 +28,17 @@ def give(proto: onnx.ModelProto, wanted: Callable[[Path], bool] = lambda _: True
     """
     if proto.functions:
         _Giving(proto, wanted).inside(proto.graph.node, ())
+
+
+def rename_copies(proto: onnx.ModelProto) -> None:
+    """Tells copies apart by their names: onnxruntime finds no overload in nested calls."""
+    new = {key: f"{function.name}_{function.overload}" for key, function in functions(proto).items() if is_copy(key[2])}
+    for node in nodes(proto):
+        if called(node) in new:
+            node.op_type, node.overload = new[called(node)], ""
+    for key, function in functions(proto).items():
+        if key in new:
+            function.name, function.overload = new[key], ""
 
 
 class _Giving:

@@ -113,8 +113,8 @@ class Budget:
         more = ", ..." if len(too_large) > _SHOWN else ""
         return LimitExceededError(
             f"The memory budget is {_shown(self._limit)}, and {named}{more} would not fit it (all that is asked: "
-            f"{_shown(total)}). Reduce them in the graph (reduce=), send fewer rows at a time, leave them out, or start "
-            "the server with a larger --memory-budget.",
+            f"{_shown(total)}). Reduce them in the graph (reduce=), send fewer rows at a time, leave them out, or "
+            "start the server with a larger --memory-budget.",
             setting="memory_budget",
             limit=str(self._limit),
             got=str(max(too_large.values())),
