@@ -14,13 +14,13 @@ from onnx import TensorProto, helper
 _ROWS, _ROW, _BYTES = 550_000, 12_345, 4000
 _SIZE = _ROWS * _BYTES
 _SCRIPT = """
-import resource, sys
+import re, sys
 import numpy as np, onnxscope
 with onnxscope.local(intra_op_threads=1) as scope:
     model = scope.load(sys.argv[1])
     acts = model.capture({"i": np.array([int(sys.argv[2])])}, at=["row", "y"])
     print(model.hook_points("w")[0].shape, acts["row"][0, :3].tolist(), acts.outputs["y"][0, :3].tolist())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # rusage counts what the parent had
 """
 
 
@@ -79,6 +79,7 @@ def _varint(number: int) -> bytes:
     return bytes([*found, number])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sparse files, and /proc tells the memory")
 @pytest.mark.parametrize("write", [_external, _inline])
 def test_models_over_two_gigabytes_take_no_memory_for_their_weights(tmp_path: Path, write) -> None:
     """Loaded, listed and captured; the process needs a fraction of what the weights take on disk."""
