@@ -43,7 +43,8 @@ class _Interpreter:
         self._folder = folder
         self._functions = {(item.domain, item.name, item.overload): item for item in model.functions}
         self._sessions: dict[Any, Session] = {}
-        self._kept: list[Any] = []
+        self._arrays: dict[int, tuple[onnx.TensorProto, Any]] = {}
+        self._weights: dict[int, Any] = {}
 
     def main(self, feeds: Mapping[str, Any]) -> Record:
         record = Record()
@@ -55,7 +56,11 @@ class _Interpreter:
         constants = {tensor.name: tensor for tensor in graph.initializer}
         for name, tensor in constants.items():
             if name not in scope or graph is not self._model.graph:
-                scope[name] = _array(tensor, self._folder)
+                if id(tensor) not in self._arrays:
+                    # an id is one as long as its object lives
+                    self._arrays[id(tensor)] = tensor, _array(tensor, self._folder)
+                _, scope[name] = self._arrays[id(tensor)]
+                self._weights[id(scope[name])] = scope[name]
         for sparse in graph.sparse_initializer:
             scope[sparse.values.name] = _dense(sparse)
         record.values |= {item.name: scope[item.name] for item in graph.input if item.name in scope}
@@ -218,8 +223,11 @@ class _Interpreter:
         copied.input[:] = [name if name in named else "" for name in node.input]
         while copied.input and not copied.input[-1]:
             del copied.input[-1]
-        types = {name: _type(value) for name, value in named.items()}
+        # kernels may compute otherwise with weights than with inputs
+        weights = {name: value for name, value in named.items() if id(value) in self._weights}
+        types = {name: _type(value) for name, value in named.items() if name not in weights}
         key = (
+            tuple((name, id(value)) for name, value in sorted(weights.items())),
             copied.SerializeToString(),
             tuple((name, kind.SerializeToString()) for name, kind in sorted(types.items())),
             _version(opsets),
@@ -232,6 +240,7 @@ class _Interpreter:
                 "one",
                 [onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items()],
                 [onnx.ValueInfoProto(name=name) for name in outputs],
+                [numpy_helper.from_array(value, name) for name, value in weights.items()],
             )
             one = helper.make_model(
                 graph, opset_imports=opsets, ir_version=max(self._model.ir_version, 8), functions=[]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.numpy_helper
 import onnxruntime
@@ -84,4 +85,4 @@ def _value(given: Any) -> Any:
         return onnx.numpy_helper.to_optional(given)
     if isinstance(given, list):
         return [_value(item) for item in given]
-    return given
+    return np.asarray(given) if isinstance(given, np.generic) else given

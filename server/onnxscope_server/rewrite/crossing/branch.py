@@ -51,10 +51,13 @@ class BranchCrossing(Crossing):
         return Taken(self._flag, reading, 0)
 
     def _hoisted(self, weight: ir.Value) -> ir.Value:
-        """Copies a weight to the main graph: not every type has an operator that would bring it out."""
+        """Copies a weight to the graph around: not every type has an operator that would bring it out."""
+        holder = self.site.holder
+        if not isinstance(holder, ir.Graph):
+            return self.before("Constant", [], value=weight.const_value)
         name = self.site.names.like(f"{weight.name}::out")
         copied = ir.Value(name=name, type=weight.type, shape=weight.shape, const_value=weight.const_value)
-        self.site.model.graph.register_initializer(copied)
+        holder.register_initializer(copied)
         return copied
 
     def _stand_in(self, leaf: Leaf) -> ir.Value:
