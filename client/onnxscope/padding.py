@@ -71,6 +71,8 @@ def row_axis(value: Value, piece: Piece, point: HookPoint | None) -> int | None:
     What the server found wins. It cannot try two batch sizes where the model prescribes one; then it
     is the first axis, or the only one, that has as many entries as rows ran.
     """
+    if isinstance(value, list) and point is not None:
+        return point.batch_axis
     if not isinstance(value, np.ndarray) or (point is not None and point.kind in _WITHOUT_ROWS):
         return None
     if point is not None and point.batch_axis is not None:
@@ -82,10 +84,12 @@ def row_axis(value: Value, piece: Piece, point: HookPoint | None) -> int | None:
 def trim(value: Value, piece: Piece, axis: int | None) -> Value:
     """Returns a value with the piece's own rows alone, where it has rows along an axis.
 
-    A classifier's list of maps, class to score, has one map a row.
+    A classifier's list of maps, class to score, has one map a row. In a list of iterations each has its rows.
     """
     if isinstance(value, list) and len(value) == piece.padded_count and all(isinstance(item, dict) for item in value):
         return value[: piece.row_count]
+    if isinstance(value, list) and axis:
+        return [trim(item, piece, axis - 1) for item in value]
     if axis is None or not isinstance(value, np.ndarray) or axis >= value.ndim:
         return value
     if value.shape[axis] != piece.padded_count:

@@ -41,9 +41,14 @@ def test_lists_with_an_item_a_row_are_joined():
 
 
 @pytest.mark.parametrize(
-    "parts", [[np.float32(1), np.float32(2)], [np.zeros((2, 2)), np.ones((2, 2))], [[1], [2]], [None, None]]
+    "parts", [[np.float32(1), np.float32(2)], [np.zeros((2, 2)), np.ones((2, 2))], [[1], [2]], [None, np.ones(2)]]
 )
 def test_what_has_no_rows_is_refused_by_name(parts):
     """It differs from batch to batch, and nothing says how."""
     with pytest.raises(CommandError, match="nohow has no axis of rows"):
         join("nohow", parts, point(), 3)
+
+
+def test_a_branch_that_no_batch_took_stays_none():
+    """There is nothing to join."""
+    assert join("in_branch", [None, None], None, 4) is None

@@ -109,6 +109,26 @@ def test_capture_in_batches_is_the_same(digits_path, images, tmp_path):
     assert all(np.allclose(whole[name], batches[name], atol=1e-5) for name in whole)
 
 
+def test_parts_and_real_numbers_come_when_asked(tmp_path):
+    """--expand shows and captures the parts of operators, --dequantize real numbers; in batches too."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[n, 4] x) => (float[n, 4] y) {
+        s = Constant <value = float {0.5}> ()  z = Constant <value = uint8 {3}> ()
+        q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)  y = Softmax (d) }"""
+    model, x = tmp_path / "quantised.onnx", tmp_path / "x.npy"
+    model.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    np.save(x, np.arange(8, dtype=np.float32).reshape(2, 4))
+    shown = json.loads(onnxscope("inspect", model, "*::expand::*", "--expand", "--json").stdout)["hook_points"]
+    assert "Softmax_0::expand::X_Max" in {point["address"].replace("ReduceMax", "Max") for point in shown}
+    at = ["--at", "q", "--at", shown[0]["address"], "--expand", "--dequantize"]
+    for batches in ([], ["--batch-size", "1"]):
+        out = tmp_path / "acts.safetensors"
+        result = onnxscope("capture", model, "--input", x, *at, "--out", out, *batches)
+        assert result.exit_code == 0, result.output
+        found = load_file(out)
+        np.testing.assert_array_equal(found["q"], np.load(x))
+        assert shown[0]["address"] in found
+
+
 def test_capture_says_everything_in_json(digits_path, images):
     """Statistics, timings and fidelity; no NaN, which is no JSON."""
     result = onnxscope("capture", digits_path, "-i", images, "--at", "relu1", "--json", "--reduce", "spatial_mean")

@@ -55,6 +55,16 @@ def test_rows_are_taken_off_activations_and_outputs(make_model):
     assert removed(make_model, np.zeros((2, 1, 3, 4)), axis=2)["h"].shape == (2, 1, 2, 4)
 
 
+def test_every_iteration_in_a_list_loses_them(make_model):
+    """Shapes differ from one to the next, and a branch was not taken in one."""
+    value = [np.zeros((3, 1)), None, np.zeros((3, 2))]
+    assert [item if item is None else item.shape for item in removed(make_model, value, axis=1)["h"]] == [
+        (2, 1),
+        None,
+        (2, 2),
+    ]
+
+
 def test_a_reduced_value_has_rows_first(make_model):
     """Whatever axis they had before; an index of axis 0 leaves none."""
     value = np.zeros((3, 3))

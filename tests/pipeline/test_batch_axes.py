@@ -32,6 +32,42 @@ def test_several_inputs_share_the_batch(parsed: Callable[[str], bytes]) -> None:
     assert {point.address: point.batch_axis for point in points} == {"sum": 0, "y": 0}
 
 
+def test_rows_are_found_inside_of_nodes(parsed: Callable[[str], bytes]) -> None:
+    """In functions and branches, and in a Loop behind the iterations."""
+    model = parsed(
+        """<ir_version: 8, opset_import: ["" : 17, "f" : 1]>
+        g (float[B, 3] x, bool c, int64 n) => (float[B, 3] y) {
+            t = Constant <value = bool {1}> ()  a = f.F (x)
+            b = If (c) <then_branch = t1 () => (r) { q = Neg (a)  r = Exp (q) },
+                        else_branch = e () => (s) { s = Exp (a) }>
+            y = Loop (n, t, b) <body = lb (int64 i, bool ci, float[B, 3] u) => (bool co, float[B, 3] v) {
+                co = Identity (ci)  w = Exp (u)  v = Neg (w) }> }
+        <domain: "f", opset_import: ["" : 17]>
+        F (X) => (Y) { Z = Transpose <perm = [1, 0]> (X)  Y = Transpose <perm = [1, 0]> (Z) }"""
+    )
+    with onnxscope.local() as scope:
+        axes = {point.address: point.batch_axis for point in scope.load(model).hook_points()}
+    assert axes["F_0::F::Z"] == 1
+    assert axes["If_0::then_branch::q"] == axes["If_0::else_branch::s"] == 0
+    assert axes["Loop_0::body::w"] == 1
+    assert axes["Loop_0::body::co"] is None
+
+
+def test_rows_inside_of_nodes_lose_the_padding(parsed: Callable[[str], bytes]) -> None:
+    """Where the batch is prescribed, the rows that were added are taken out behind the iterations too."""
+    model = parsed(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[4, 3] x, int64 n) => (float[4, 3] y) {
+            t = Constant <value = bool {1}> ()
+            y = Loop (n, t, x) <body = b (int64 i, bool ci, float[4, 3] u) => (bool co, float[4, 3] v) {
+                co = Identity (ci)  v = Neg (u) }> }"""
+    )
+    x = np.arange(18, dtype=np.float32).reshape(6, 3)
+    with onnxscope.local() as scope:
+        stream = scope.load(model).stream({"x": x, "n": np.array(2)}, at="*::v", batch_size=4)
+        assert [acts["Loop_0::body::v"].shape for acts in stream] == [(2, 4, 3), (2, 2, 3)]
+
+
 def test_a_fixed_batch_is_found_where_the_graph_lets_it_vary(parsed: Callable[[str], bytes]) -> None:
     """A declared batch of one says nothing about the graph: it is freed for the look."""
     model = parsed(

@@ -112,6 +112,8 @@ def join(name: str, parts: Sequence[Value], point: HookPoint | None, total: int,
     """
     if len(parts) == 1 or (point is not None and point.kind in _SAME_FOR_ALL_ROWS):
         return parts[0]
+    if all(part is None for part in parts):
+        return None
     if all(isinstance(part, list) for part in parts):
         items = [item for part in parts if isinstance(part, list) for item in part]
         if len(items) == total:

@@ -242,6 +242,10 @@ def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]], i
             info.type.tensor_type.shape.dim.add(dim_value=size)
     for info in main.input:
         _substitute(info.type, symbols)
+    for body in graphs(proto):
+        if body is not main:
+            for info in (*body.input, *body.output, *body.value_info):
+                _substitute(info.type, symbols)
     kept = [info for info in main.value_info if info.name not in inferable]
     for info in kept:
         _substitute(info.type, symbols)

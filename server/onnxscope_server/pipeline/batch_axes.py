@@ -40,7 +40,7 @@ _DTYPES = {
 }
 _log = logging.getLogger(__name__)
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = dict[str, tuple[int, ...]]
 
 
 class BatchAxes:
@@ -91,9 +91,10 @@ class BatchAxes:
             for size in _sizes(model, batch_dims):
                 axes = await self._compare(model, session, batch_dims, size)
                 if axes is not None:
-                    return axes
+                    inner = partial(_inferred, model, batch_dims, size, expand=expand)
+                    return {**_of_inner(model, await self._runner.call(inner), expand=expand), **axes}
         _log.info("model %s ran on no made-up batch; its batch axes are inferred", model.digest)
-        return await self._runner.call(partial(_inferred, model, expand=expand))
+        return await self._runner.call(partial(_first_inferred, model, expand=expand))
 
     async def _compare(
         self,
@@ -185,26 +186,37 @@ def _sizes(model: CatalogModel, batch_dims: frozenset[tuple[str, int]]) -> tuple
     return _SIZES if open_axes - batch_dims else _SIZES[:1]
 
 
-def _inferred(model: CatalogModel, *, expand: bool) -> Mapping[str, int]:
+def _first_inferred(model: CatalogModel, *, expand: bool) -> Mapping[str, int]:
     """Returns the axes that shape inference moves with the batch: for graphs that run with one size only."""
     for batch_dims in _batch_dims(model):
-        seen = []
-        for batch in _BATCHES:
-            bound = _shapes(model, batch_dims, batch, _SIZES[1])
-            types = model.typed(bound, expand=expand)
-            seen.append(
-                {
-                    name: tuple(size for size in kind.shape if isinstance(size, int))
-                    for name, kind in types.items()
-                    if isinstance(kind, TensorType)
-                    and kind.shape is not None
-                    and all(isinstance(size, int) for size in kind.shape)
-                }
-            )
-        axes = _axes(*seen)
+        axes = _inferred(model, batch_dims, _SIZES[1], expand=expand)
         if axes:
             return axes
     return {}
+
+
+def _inferred(
+    model: CatalogModel, batch_dims: frozenset[tuple[str, int]], size: int, *, expand: bool
+) -> Mapping[str, int]:
+    """Returns the axes that shape inference moves with the batch; the number of iterations need not be known."""
+    places = model.contents.places(expand=expand)
+    seen: list[Shapes] = []
+    for batch in _BATCHES:
+        types = model.typed(_shapes(model, batch_dims, batch, size), expand=expand)
+        seen.append({})
+        for address, type_ in types.items():
+            if isinstance(type_, TensorType) and type_.shape is not None:
+                repeats = places[address].repeats
+                sizes = [0] * repeats + [extent for extent in type_.shape[repeats:] if isinstance(extent, int)]
+                if len(sizes) == len(type_.shape):
+                    seen[-1][address] = tuple(sizes)
+    return _axes(*seen)
+
+
+def _of_inner(model: CatalogModel, axes: Mapping[str, int], *, expand: bool) -> Mapping[str, int]:
+    """Returns the axes of values in bodies and functions: runs show those of the main graph only."""
+    places = model.contents.places(expand=expand)
+    return {address: axis for address, axis in axes.items() if places[address].path}
 
 
 def _shapes(
