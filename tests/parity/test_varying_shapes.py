@@ -113,6 +113,23 @@ def test_types_that_no_list_has_come_out_too(scope: onnxscope.Scope, to: int, dt
     np.testing.assert_array_equal(found[-1].astype(np.float32), x)
 
 
+def test_a_scan_of_opset_8_has_rows_before_iterations(scope: onnxscope.Scope) -> None:
+    """It runs its body for every row and every position; a branch in it is taken or not in each of them."""
+    text = """<ir_version: 10, opset_import: ["" : 8]> g (float[2, 3, 1] xs, float[2, 1] a) => (s, ys) {
+        z = Constant <value = float[1] {0}> ()
+        s, ys = Scan <num_scan_inputs = 1, body = b (float[1] u, float[1] x) => (float[1] v, float[1] y) {
+            c = Greater (x, z)  w = Neg (x)  v = Add (u, x)
+            y = If (c) <then_branch = t () => (p) { p = Exp (x) },
+                        else_branch = e () => (q) { q = Neg (x) }> }> (, a, xs)
+    }"""
+    xs = np.array([[1, -1, 2], [-1, -2, 3]], np.float32)[..., None]
+    model = scope.load(parser.parse_model(text))
+    acts = model.capture({"xs": xs, "a": np.zeros((2, 1), np.float32)}, at=["*::w", "*::p"])
+    np.testing.assert_array_equal(acts["Scan_0::body::w"], -xs)
+    taken = acts["Scan_0::body::If_0::then_branch::p"]
+    assert [[item is not None for item in row] for row in taken] == (xs[..., 0] > 0).tolist()
+
+
 def test_an_error_of_the_inputs_stays_what_it_is(scope: onnxscope.Scope) -> None:
     """Where the model fails by itself, so does the capture, with onnxruntime's words."""
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[K] x, int64 n) => (y) {

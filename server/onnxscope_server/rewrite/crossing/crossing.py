@@ -60,7 +60,7 @@ class Crossing(ABC):
     """How values come out of one kind of node.
 
     Attributes:
-        iterations: number of iterations' axes that they get on the way, 0 or 1.
+        iterations: number of iterations' axes that they get on the way.
 
     Args:
         site: where.
@@ -80,7 +80,9 @@ class Crossing(ABC):
 
     def told(self, reading: Reading) -> Reading:
         """Returns a reading with what the node does to all that comes out of it."""
-        return Each(reading) if self.iterations else reading
+        for _ in range(self.iterations):
+            reading = Each(reading)
+        return reading
 
     def made(
         self, op_type: str, inputs: Sequence[ir.Value | None], holder: Holder | None = None, **kw: object

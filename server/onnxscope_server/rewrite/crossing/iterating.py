@@ -22,7 +22,7 @@ class Iterating(Crossing):
         """Brings a value out as one array, the iterations along its first axis."""
         type_ = array_type(leaf.type)
         if type_ is not None and type_.shape is not None:
-            type_ = replace(type_, shape=(None, *type_.shape))
+            type_ = replace(type_, shape=((None,) * self.iterations + type_.shape))
         flat = self.site.varying and type_ is not None and type_.shape == (None,)
         wide = in_bytes(type_)
         if type_ is None or wide is None:

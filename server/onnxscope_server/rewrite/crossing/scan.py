@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as ir
 
 from onnxscope_server.domain import OptionalType, Reading, SequenceType
-from onnxscope_server.rewrite.crossing.crossing import Leaf, stuck
+from onnxscope_server.rewrite.crossing.crossing import Leaf, Site, stuck
 from onnxscope_server.rewrite.crossing.iterating import Iterating
 from onnxscope_server.rewrite.crossing.loop import LoopCrossing
 
@@ -23,6 +23,10 @@ class ScanCrossing(Iterating):
 
     Where shapes may differ, a Loop beside it computes the same again.
     """
+
+    def __init__(self, site: Site, node: ir.Node | None = None) -> None:
+        super().__init__(site, node)
+        self.iterations = 1 if site.opset >= _WITHOUT_BATCH else 2
 
     def bring_out(self, leaves: Sequence[Leaf]) -> list[Reading]:
         """Adds scan outputs, stacked forwards along a first axis."""
