@@ -24,7 +24,7 @@ from onnxscope_server.catalog.scopes import (
     functions,
 )
 from onnxscope_server.catalog.value_types import tensor_type, type_proto, value_type
-from onnxscope_server.catalog.walk import every_node, graphs, nodes
+from onnxscope_server.catalog.walk import bodies, every_node, graphs, nodes
 from onnxscope_server.domain import Dimension, TensorType, ValueType
 
 _logger = logging.getLogger(__name__)
@@ -242,10 +242,8 @@ def _bind(proto: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]], i
             info.type.tensor_type.shape.dim.add(dim_value=size)
     for info in main.input:
         _substitute(info.type, symbols)
-    for body in graphs(proto):
-        if body is not main:
-            for info in (*body.input, *body.output, *body.value_info):
-                _substitute(info.type, symbols)
+    for body in bodies(main.node):
+        _substitute_inside(body, symbols)
     kept = [info for info in main.value_info if info.name not in inferable]
     for info in kept:
         _substitute(info.type, symbols)
@@ -298,6 +296,13 @@ def _inferable(proto: onnx.ModelProto) -> set[str]:
         if node.domain in _INFERRED_DOMAINS or (node.domain, node.op_type) in local
         for name in node.output
     }
+
+
+def _substitute_inside(body: onnx.GraphProto, symbols: Mapping[str, int]) -> None:
+    for info in (*body.input, *body.output, *body.value_info):
+        _substitute(info.type, symbols)
+    for inner in bodies(body.node):
+        _substitute_inside(inner, symbols)
 
 
 def _substitute(declared: onnx.TypeProto, symbols: Mapping[str, int]) -> None:
