@@ -12,6 +12,9 @@ from onnxscope_server.catalog.value_types import type_proto
 from onnxscope_server.catalog.walk import bodies
 from onnxscope_server.domain import TensorType, ValueType
 
+# until then a Scan took the lengths of its sequences first
+_SCAN_LENGTHS = 9
+
 
 def of_main_graph(proto: onnx.ModelProto, found: Collection[str]) -> bytes | None:
     """Makes a graph whose outputs are the main graph's values of which nothing is known.
@@ -87,7 +90,9 @@ def handed_in(
         for where, body in control_flow(node):
             path = (*scope.path, Step(anchor, where, node.op_type))
             # the first two inputs of a Loop's body are its own, and have their types
-            for info, actual in zip(body.input, node.input, strict=False):
+            has_lengths = node.op_type == "Scan" and scope.imports.get("", 1) < _SCAN_LENGTHS
+            given = node.input[1:] if has_lengths else node.input
+            for info, actual in zip(body.input, given, strict=False):
                 type_ = _seen(actual, scope, types)
                 if isinstance(type_, TensorType):
                     # an iteration gets a slice, or what the one before it made

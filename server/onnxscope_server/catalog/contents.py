@@ -117,7 +117,9 @@ class Contents:
             found = self._typed.get(key)
         if found is None:
             with self._lock:
-                found = MappingProxyType(self._inferred(input_shapes, expand=expand))
+                found = self._typed.get(key)
+                if found is None:
+                    found = MappingProxyType(self._inferred(input_shapes, expand=expand))
         with self._typed_lock:
             self._typed[key] = found
             self._typed.move_to_end(key)

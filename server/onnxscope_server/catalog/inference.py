@@ -24,20 +24,18 @@ from onnxscope_server.catalog.scopes import (
     functions,
 )
 from onnxscope_server.catalog.value_types import tensor_type, type_proto, value_type
-from onnxscope_server.catalog.walk import bodies, every_node, graphs, nodes
+from onnxscope_server.catalog.walk import bodies, every_node, nodes
 from onnxscope_server.domain import Dimension, TensorType, ValueType
 
 _logger = logging.getLogger(__name__)
 # ONNX's inference of these ends the process where it knows no type of their first input
-_FRAGILE = frozenset(
-    {
-        ("", "EyeLike"),
-        ("", "RegexFullMatch"),
-        ("ai.onnx.ml", "DictVectorizer"),
-        ("ai.onnx.ml", "LabelEncoder"),
-        ("ai.onnx.ml", "TreeEnsemble"),
-    }
-)
+_FRAGILE = {
+    "EyeLike": "",
+    "RegexFullMatch": "",
+    "DictVectorizer": "ai.onnx.ml",
+    "LabelEncoder": "ai.onnx.ml",
+    "TreeEnsemble": "ai.onnx.ml",
+}
 _NOT_ASKED = "onnxscope.not.asked"
 _INFERRED_DOMAINS = ("", "ai.onnx.ml")
 
@@ -155,21 +153,37 @@ def _sorted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto | None:
     """Infers what can be inferred, step by step where an operator must not be asked before its input is known."""
-    fragile = [node for node in nodes(proto) if (node.domain, node.op_type) in _FRAGILE]
+    fragile = [node for node in nodes(proto) if _FRAGILE.get(node.op_type) == node.domain]
     if not fragile:
         return _inferred(proto)
-    domains = [node.domain for node in fragile]
     for node in fragile:
         node.domain = _NOT_ASKED
     proto.opset_import.add(domain=_NOT_ASKED, version=1)
+    for function in proto.functions:
+        function.opset_import.add(domain=_NOT_ASKED, version=1)
+    # those of functions stay as they are: each call's function is inferred as a model of its own
+    waiting = [node for node in every_node(proto.graph.node) if node.domain == _NOT_ASKED]
     while True:
         inferred = _inferred(proto)
-        known = {name for graph in graphs(inferred or proto) for name, _ in _declared(graph)}
-        ready = [index for index, node in enumerate(fragile) if node.domain == _NOT_ASKED and node.input[0] in known]
+        typed = _typed_names(inferred or proto)
+        ready = [node for node in waiting if not node.input or node.input[0] in typed]
         if inferred is None or not ready:
             return inferred
-        for index in ready:
-            fragile[index].domain = domains[index]
+        for node in ready:
+            node.domain = _FRAGILE[node.op_type]
+        waiting = [node for node in waiting if node.domain == _NOT_ASKED]
+
+
+def _typed_names(proto: onnx.ModelProto) -> set[str]:
+    """Returns names that have a type in every graph that has a value of that name."""
+    typed: set[str] = set()
+    untyped: set[str] = set()
+    for holder in (proto.graph, *(body for node in every_node(proto.graph.node) for body in bodies([node]))):
+        declared = {name for name, _ in _declared(holder)}
+        typed |= declared
+        untyped |= {name for node in holder.node for name in node.output} - declared
+        untyped |= {info.name for info in holder.input} - declared
+    return typed - untyped
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto | None:

@@ -12,7 +12,7 @@ import onnx
 
 from onnxscope_server.catalog import formal_outputs
 from onnxscope_server.catalog.labels import labels
-from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, Scope, anchor_of, called, functions, scopes
+from onnxscope_server.catalog.scopes import OWN_DOMAINS, FunctionKey, Place, Scope, anchor_of, called, functions, scopes
 from onnxscope_server.catalog.walk import graphs
 
 
@@ -51,7 +51,7 @@ def listed(proto: onnx.ModelProto) -> tuple[Slot, ...]:
     return tuple(slot for scope in scopes(proto) for slot in _of_scope(scope, local, taken))
 
 
-def _of_scope(scope: Scope, local: Mapping[tuple[str, str, str], object], taken: set[str]) -> Iterable[Slot]:
+def _of_scope(scope: Scope, local: Mapping[FunctionKey, object], taken: set[str]) -> Iterable[Slot]:
     nodes = scope.holder.node
     for node, label in zip(nodes, labels(nodes), strict=True):
         anchor = anchor_of(node)

@@ -58,7 +58,7 @@ def _shape(shape: onnx.TensorShapeProto) -> Shape:
 def _dimension(item: onnx.TensorShapeProto.Dimension) -> Dimension:
     which = item.WhichOneof("value")
     if which == "dim_value":
-        # exporters write -1 and 0 for "any"; a true zero size is never declared for an input that is used
+        # exporters write -1 for "any"; zero is a size
         return item.dim_value if item.dim_value >= 0 else None
     if which == "dim_param" and item.dim_param and not item.dim_param.startswith(_GENERATED):
         return item.dim_param

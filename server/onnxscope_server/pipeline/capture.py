@@ -152,12 +152,13 @@ class Captures:
         """Runs one group; results of all of them make one when `joined`."""
         if group is prepared.plan:
             return await self._run_either(prepared, inputs, masks)
-        ready = await self._ready(prepared.entry, prepared.model, group, 0.0)
+        ready = await self._ready(prepared.entry, prepared.model, self._varying.get(group, group), 0.0)
         try:
             return await self._run_either(ready, inputs, masks)
         finally:
             # its memory is for the next one
-            self._sessions.release(group, exact=group.exact)
+            for plan in (group, replace(group, varying=True)):
+                self._sessions.release(plan, exact=group.exact)
 
     async def _run_either(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
         """Runs a plan; where that fails for values in bodies, once more without relying on their shapes."""

@@ -51,7 +51,7 @@ class Budget:
             The plan itself, or plans for some of its hook points each; the first brings the outputs.
 
         Raises:
-            LimitExceededError: a single activation is larger than the budget.
+            LimitExceededError: a single activation of known size is larger than the budget.
         """
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         shapes = {name: value.shape for name, value in arrays.items()}
@@ -59,7 +59,7 @@ class Budget:
         sizes = {value.name: value.byte_count for value in values}
         guess = _GROWTH * sum(array.nbytes for array in arrays.values())
         unknown = [name for name, size in sizes.items() if size is None]
-        if sum(size or guess for size in sizes.values()) <= self._limit:
+        if sum(guess if size is None else size for size in sizes.values()) <= self._limit:
             return (plan,)
         if unknown:
             seen = await self._seen(model, plan, arrays)

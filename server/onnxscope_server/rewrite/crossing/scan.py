@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from onnxscope_server.domain import OptionalType, Reading, SequenceType
+from onnxscope_server.domain import DataType, OptionalType, Reading, SequenceType, TensorType
 from onnxscope_server.rewrite.crossing.crossing import Leaf, Site, stuck
 from onnxscope_server.rewrite.crossing.iterating import Iterating
 from onnxscope_server.rewrite.crossing.loop import LoopCrossing
@@ -46,7 +46,11 @@ class ScanCrossing(Iterating):
             raise stuck(leaves[0].value, "shapes differ between the iterations of a Scan that is too old for that")
         count = self.node.attributes["num_scan_inputs"].as_int()
         states = len(self.node.inputs) - count
-        axes, backwards = self._told("scan_input_axes", count), self._told("scan_input_directions", count)
+        types = [self.site.type_of(value.name or "") for value in self.node.inputs[states:] if value is not None]
+        if any(isinstance(type_, TensorType) and type_.data_type is DataType.STRING for type_ in types):
+            # onnxruntime's Gather loses all but one of an entry's texts
+            raise stuck(leaves[0].value, "shapes differ between the iterations of a Scan over texts")
+        axes, backwards = self._integers("scan_input_axes", count), self._integers("scan_input_directions", count)
         sizes = self.before("Shape", [self.node.inputs[states]])
         trips = self.before("Gather", [sizes, self.number(axes[0])], axis=0)
 
@@ -60,6 +64,6 @@ class ScanCrossing(Iterating):
 
         return self.beside(trips, states, slices)
 
-    def _told(self, attribute: str, count: int) -> Sequence[int]:
+    def _integers(self, attribute: str, count: int) -> Sequence[int]:
         given = self.node.attributes.get(attribute)
         return given.as_ints() if given is not None else [0] * count
