@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import parser
 
 import onnxscope
 from onnxscope_server.domain import Plan
@@ -229,3 +230,20 @@ def test_sessions_of_groups_are_given_back(digits_path: Path, images: np.ndarray
             scope.load(digits_path).capture(images, at="*")
             kept.append(len(scope._caller.link._host._services.sessions))
     assert kept[0] == kept[1]
+
+
+def test_values_of_unknown_size_are_planned_with_what_they_were(within: Within, run: list[list[str]]) -> None:
+    """Nothing tells how long a Loop runs; after the first run its values come in groups that fit."""
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[3] x, int64 n) => (float[3] y) {
+        t = Constant <value = bool {1}> ()
+        y = Loop (n, t, x) <body = b (int64 i, bool c, float[3] s) => (bool co, float[3] so) {
+            co = Identity (c)  a = Neg (s)  so = Neg (a) }> }"""
+    feeds = {"x": np.ones(3, np.float32), "n": np.array(1000)}
+    names = ["Loop_0::body::a", "Loop_0::body::so"]
+    with within(20 * KIB) as scope:
+        model = scope.load(parser.parse_model(text))
+        first, again = (model.capture(feeds, at=names) for _ in range(2))
+    assert run == [names, [names[0]], [names[1]]]
+    for address, value in first.items():
+        assert value.shape == (1000, 3)
+        np.testing.assert_array_equal(again[address], value)

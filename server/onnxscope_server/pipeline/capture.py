@@ -151,7 +151,9 @@ class Captures:
     ) -> Result:
         """Runs one group; results of all of them make one when `joined`."""
         if group is prepared.plan:
-            return await self._run_either(prepared, inputs, masks)
+            result = await self._run_either(prepared, inputs, masks)
+            self._budget.learn(group, inputs, result.activations)
+            return result
         ready = await self._ready(prepared.entry, prepared.model, self._varying.get(group, group), 0.0)
         try:
             return await self._run_either(ready, inputs, masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from onnxscope_server.run.sessions import Sessions
 
 # what a value of unknown size is taken for, as a multiple of the inputs, before the model is asked
 _GROWTH = 64
+_GROWN_KEPT = 4096
 _KIB = 1 << 10
 _MIB = 1 << 20
 _SHOWN = 3
@@ -38,6 +40,17 @@ class Budget:
         self._limit = limit
         self._sessions = sessions
         self._runner = runner
+        self._grown: OrderedDict[tuple[str, Capture], float] = OrderedDict()
+
+    def learn(self, plan: Plan, inputs: Mapping[str, Value], activations: Mapping[str, Value]) -> None:
+        """Keeps how large values were whose sizes nothing else tells; the next run of them is planned with that."""
+        given = max(1, sum(map(_bytes_held, inputs.values())))
+        for capture in plan.captures:
+            growth = _bytes_held(activations.get(capture.address)) / given
+            if growth > self._grown.get((plan.digest, capture), _GROWTH):
+                self._grown[plan.digest, capture] = growth
+        while len(self._grown) > _GROWN_KEPT:
+            self._grown.popitem(last=False)
 
     async def groups(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Value]) -> tuple[Plan, ...]:
         """Splits a plan where all of it would not fit.
@@ -57,9 +70,12 @@ class Budget:
         shapes = {name: value.shape for name, value in arrays.items()}
         values = cost(model, plan, shapes, 0).values[: len(plan.captures)]
         sizes = {value.name: value.byte_count for value in values}
-        guess = _GROWTH * sum(array.nbytes for array in arrays.values())
+        given = max(1, sum(map(_bytes_held, inputs.values())))
+        guesses = {
+            capture.address: int(given * self._grown.get((plan.digest, capture), _GROWTH)) for capture in plan.captures
+        }
         unknown = [name for name, size in sizes.items() if size is None]
-        if sum(guess if size is None else size for size in sizes.values()) <= self._limit:
+        if sum(guesses[name] if size is None else size for name, size in sizes.items()) <= self._limit:
             return (plan,)
         if unknown:
             seen = await self._seen(model, plan, arrays)
@@ -67,7 +83,7 @@ class Budget:
                 if value.byte_count is None and isinstance(value.type, TensorType) and value.name in seen:
                     whole = TensorType(value.type.data_type, seen[value.name])
                     sizes[value.name] = bytes_of(_left(capture, whole))
-        known = {name: guess if size is None else size for name, size in sizes.items()}
+        known = {name: guesses[name] if size is None else size for name, size in sizes.items()}
         too_large = [name for name, size in sizes.items() if size is not None and size > self._limit]
         if too_large:
             raise self._refusal({name: known[name] for name in too_large}, sum(known.values()))
@@ -124,6 +140,12 @@ class Budget:
 def _left(capture: Capture, type_: TensorType) -> ValueType | None:
     """Returns the type of what a capture brings of a value of this type."""
     return type_ if capture.reduction is None else reduced(capture.address, capture.reduction, type_)
+
+
+def _bytes_held(value: Value) -> int:
+    if isinstance(value, list):
+        return sum(map(_bytes_held, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def _shown(size: int) -> str:
