@@ -222,3 +222,24 @@ def test_a_function_that_the_runtime_has_an_operator_for_is_never_called(parsed)
     assert sorted(asked) == [("", "Gelu", 20), ("local", "Gelu", 1)]
     assert [key[0] for key in model.graph().functions] == ["local"]
     assert model.graph_bytes == data
+
+
+def test_what_onnx_can_infer_is_asked_of_nobody(parsed):
+    """Output slots and branches of known operators need no runtime, nor does loading a Loop of whole bytes."""
+    data = parsed("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[3] x, bool c, int64 n) => (float[3] z) {
+            d = Dropout (x)
+            y = If (c) <
+                then_branch = t () => (float[3] a) { a = Dropout (d) },
+                else_branch = e () => (float[3] b) { b = Neg (d) }
+            >
+            z = Loop (n, c, y) <body = l (int64 i, bool ci, float[3] s) => (bool co, float[3] so) {
+                co = Identity (ci)  so = Neg (s) }>
+        }
+    """)
+    asked = []
+    model = model_told(data, told_by(asked))
+    model.check()
+    assert all(point.type is not None for point in model.hook_points)
+    assert asked == []

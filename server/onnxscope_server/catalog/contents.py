@@ -212,9 +212,16 @@ class Contents:
         own_functions.give(proto)
         return proto
 
-    def _inferred(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool) -> dict[Place, ValueType]:
+    def _filled(self) -> onnx.ModelProto:
+        """Returns the model with a name for every output slot."""
         proto = self._parsed()
         slots.fill(proto, self._slots)
+        return proto
+
+    def _inferred(self, input_shapes: Mapping[str, tuple[int, ...]], *, expand: bool) -> dict[Place, ValueType]:
+        if not (input_shapes or expand or self._told):
+            return self._untold
+        proto = self._filled()
         if expand:
             parts.add(proto, self._expansions)
         types = inference.types(proto, input_shapes, self._told)
@@ -224,13 +231,18 @@ class Contents:
         return types
 
     @functools.cached_property
+    def _untold(self) -> dict[Place, ValueType]:
+        """Types that ONNX's inference finds by itself."""
+        return inference.types(self._filled(), {})
+
+    @functools.cached_property
     def _told(self) -> dict[Place, ValueType]:
         """Types that ONNX's inference does not find and the runtime knows: above all of com.microsoft's operators."""
         return {**self._told_inside, **self._told_on_top} if self._runtime is not None else {}
 
     @functools.cached_property
     def _told_on_top(self) -> dict[Place, ValueType]:
-        found = {place.name for place in inference.types(self._parsed(), {}) if not place.path}
+        found = {place.name for place in self._untold if not place.path}
         filled = graph.parse(self._graph_bytes)
         slots.fill(filled, [slot for slot in self._slots if not slot.place.path])
         # an unused output may be more than the runtime can do
@@ -240,12 +252,12 @@ class Contents:
 
     @functools.cached_property
     def _told_inside(self) -> dict[Place, ValueType]:
-        proto, filled = self._parsed(), self._parsed()
-        slots.fill(filled, self._slots)
+        proto, filled = self._parsed(), self._filled()
         all_scopes = list(scopes(proto))
         if len(all_scopes) == 1:
             return {}
-        known = inference.types(self._parsed(), {}, self._told_on_top)
+        on_top = self._told_on_top
+        known = inference.types(self._filled(), {}, on_top) if on_top else self._untold
         told: dict[Place, ValueType] = {}
         for scope, with_slots in zip(all_scopes, scopes(filled), strict=True):
             if scope.path:

@@ -9,7 +9,7 @@ import onnx
 from onnxscope_server.catalog.contents import Contents
 from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, Step, anchor_of, control_flow, scopes
 from onnxscope_server.catalog.slots import free_name, value_names
-from onnxscope_server.catalog.walk import nodes
+from onnxscope_server.catalog.walk import graphs, nodes
 from onnxscope_server.domain import DataType, TensorType, ValueType
 from onnxscope_server.errors import ModelInvalidError
 
@@ -40,9 +40,16 @@ def mend(proto: onnx.ModelProto) -> bool:
     return bool(left_out)
 
 
-def has_loops(proto: onnx.ModelProto) -> bool:
-    """Tells whether there is anything to check."""
-    return any(node.op_type == "Loop" for node in nodes(proto))
+def is_suspect(proto: onnx.ModelProto) -> bool:
+    """Tells whether `check` may find something: there is a Loop, and something names a type of less than a byte."""
+    listed = tuple(nodes(proto))
+    if all(node.op_type != "Loop" for node in listed):
+        return False
+    attributes = [attribute for node in listed for attribute in node.attribute]
+    named = {tensor.data_type for graph in graphs(proto) for tensor in graph.initializer}
+    named |= {info.type.tensor_type.elem_type for info in proto.graph.input}
+    named |= {attribute.t.data_type for attribute in attributes} | {attribute.i for attribute in attributes}
+    return not named.isdisjoint(map(int, _SMALLER_THAN_BYTES))
 
 
 def check(proto: onnx.ModelProto, contents: Contents) -> None:
@@ -55,15 +62,14 @@ def check(proto: onnx.ModelProto, contents: Contents) -> None:
     Raises:
         ModelInvalidError: one does.
     """
+    types = contents.typed({})
     for scope in scopes(proto):
         for node in scope.holder.node:
             for where, body in control_flow(node):
                 if node.op_type == "Loop" and anchor_of(node):
                     path = (*scope.path, Step(anchor_of(node), where, node.op_type))
                     stacked = body.output[1 + max(len(node.input) - 2, 0) :]
-                    _check_stacked(
-                        node, {item.name: contents.typed({}).get(Place(path, item.name)) for item in stacked}
-                    )
+                    _check_stacked(node, {item.name: types.get(Place(path, item.name)) for item in stacked})
 
 
 def _check_stacked(node: onnx.NodeProto, stacked: Mapping[str, ValueType | None]) -> None:

@@ -74,7 +74,7 @@ class CatalogModel:
         self.outputs = tuple(
             ValueSpec(item.name, value_type(item.type) or types.get(item.name)) for item in proto.graph.output
         )
-        self._has_loops = fatal.has_loops(proto)
+        self._is_suspect = fatal.is_suspect(proto)
         self._called = functions.without_operators(proto, runtime) or graph_bytes
         self.contents = Contents(self._called, data_folder, overridable=overridable, runtime=runtime)
 
@@ -102,7 +102,7 @@ class CatalogModel:
         Raises:
             ModelInvalidError: onnxruntime would crash.
         """
-        if self._has_loops:
+        if self._is_suspect:
             fatal.check(graph.parse(self._called), self.contents)
 
     def graph(self, paths: Collection[scopes.Path] = ()) -> ir.Model:

@@ -91,8 +91,8 @@ class BatchAxes:
             for size in _sizes(model, batch_dims):
                 axes = await self._compare(model, session, batch_dims, size)
                 if axes is not None:
-                    inner = partial(_inferred, model, batch_dims, size, expand=expand)
-                    return {**_of_inner(model, await self._runner.call(inner), expand=expand), **axes}
+                    inner = partial(_of_inner, model, batch_dims, size, expand=expand)
+                    return {**await self._runner.call(inner), **axes}
         _log.info("model %s ran on no made-up batch; its batch axes are inferred", model.digest)
         return await self._runner.call(partial(_first_inferred, model, expand=expand))
 
@@ -213,9 +213,14 @@ def _inferred(
     return _axes(*seen)
 
 
-def _of_inner(model: CatalogModel, axes: Mapping[str, int], *, expand: bool) -> Mapping[str, int]:
+def _of_inner(
+    model: CatalogModel, batch_dims: frozenset[tuple[str, int]], size: int, *, expand: bool
+) -> Mapping[str, int]:
     """Returns the axes of values in bodies and functions: runs show those of the main graph only."""
     places = model.contents.places(expand=expand)
+    if not any(place.path for place in places.values()):
+        return {}
+    axes = _inferred(model, batch_dims, size, expand=expand)
     return {address: axis for address, axis in axes.items() if places[address].path}
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
-
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import ValueType
 from onnxscope_server.errors import ModelInvalidError
+from onnxscope_server.run.environment import native
 from onnxscope_server.run.node_types import declared_type
 from onnxscope_server.run.session import Opening
 
@@ -95,7 +94,7 @@ def providers_in_use(opening: Opening) -> tuple[str, ...]:
 def _since_versions() -> Mapping[tuple[str, str], Sequence[int]]:
     """Versions of the domains that brought an operator or changed it, by domain and operator."""
     versions: dict[tuple[str, str], list[int]] = {}
-    for schema in get_all_operator_schema():
+    for schema in native.get_all_operator_schema():
         versions.setdefault((schema.domain, schema.name), []).append(schema.since_version)
     return versions
 
