@@ -78,7 +78,8 @@ class Captures:
         self._budget = budget
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
-        self._varying: OrderedDict[Plan, Plan] = OrderedDict()
+        # plans that fail where shapes are relied on; the values mean nothing
+        self._varying: OrderedDict[Plan, None] = OrderedDict()
 
     async def cost(self, spec: CaptureSpec, input_shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
         """Returns what a capture would bring, without running the model."""
@@ -94,7 +95,7 @@ class Captures:
         """Resolves a spec and makes its sessions ready."""
         start = time.perf_counter()
         entry, model, plan = await self._runner.call(self._resolve, spec)
-        return await self._ready(entry, model, plan, time.perf_counter() - start)
+        return await self._ready(entry, model, self._best(plan), time.perf_counter() - start)
 
     async def _ready(self, entry: ModelEntry, model: CatalogModel, plan: Plan, planning: float) -> Prepared:
         start = time.perf_counter()
@@ -154,36 +155,40 @@ class Captures:
             result = await self._run_either(prepared, inputs, masks)
             self._budget.learn(group, inputs, result.activations)
             return result
-        ready = await self._ready(prepared.entry, prepared.model, self._varying.get(group, group), 0.0)
+        ready = await self._ready_as(prepared, self._best(group))
         try:
             return await self._run_either(ready, inputs, masks)
         finally:
             # its memory is for the next one
-            for plan in (group, replace(group, varying=True)):
+            for plan in (group, _varying(group)):
                 self._sessions.release(plan, exact=group.exact)
 
     async def _run_either(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
         """Runs a plan; where that fails for values in bodies, once more without relying on their shapes."""
-        plan = prepared.plan
-        varying = self._varying.get(plan)
-        if varying is None:
-            try:
-                return await self._run(prepared, inputs, masks)
-            except RunFailedError as error:
-                if plan.varying or not prepared.iterates:
-                    raise
-                first = error
+        plan = self._best(prepared.plan)
+        if plan is not prepared.plan:
+            return await self._run(await self._ready_as(prepared, plan), inputs, masks)
         try:
-            ready = await self._ready(prepared.entry, prepared.model, varying or replace(plan, varying=True), 0.0)
-            result = await self._run(ready, inputs, masks)
-        except (RunFailedError, ModelInvalidError, NotImplementedYetError):
-            if varying is not None:
+            return await self._run(prepared, inputs, masks)
+        except RunFailedError as error:
+            if plan.varying or not prepared.iterates:
                 raise
+            first = error
+        try:
+            result = await self._run(await self._ready_as(prepared, _varying(plan)), inputs, masks)
+        except (RunFailedError, ModelInvalidError, NotImplementedYetError):
             raise first from None
-        self._varying[plan] = ready.plan
+        self._varying[plan] = None
         while len(self._varying) > _PLANS_KEPT:
             self._varying.popitem(last=False)
         return result
+
+    async def _ready_as(self, prepared: Prepared, plan: Plan) -> Prepared:
+        return await self._ready(prepared.entry, prepared.model, plan, 0.0)
+
+    def _best(self, plan: Plan) -> Plan:
+        """Returns the plan as it is known to run."""
+        return _varying(plan) if plan in self._varying else plan
 
     async def _run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
         start = time.perf_counter()
@@ -258,6 +263,10 @@ def joined(results: Sequence[Result]) -> Result:
             timings=timings,
         )
     return first
+
+
+def _varying(plan: Plan) -> Plan:
+    return replace(plan, varying=True)
 
 
 def _is_compared(model: CatalogModel, plan: Plan) -> bool:
