@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +16,8 @@ from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
-from onnxscope_server.pipeline.capture import Captures, Prepared, joined
+from onnxscope_server.pipeline.ahead import ahead
+from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.stream import Batch, Stream
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
@@ -57,22 +57,15 @@ class CaptureServicer(CaptureServiceServicer):
             for part in request.inputs:
                 inbox.feed(part)
         inputs, masks = inbox.batch()
-        groups = await self._captures.groups(prepared, inputs)
-        ends: list[Result] = []
-        for group in groups:
-            result = await self._captures.run_group(prepared, group, inputs, masks)
-            entries = [_value_entries(result)]
-            if not ends:
-                plan = plan_to_pb(self._captures.planned(prepared, {}))
-                entries.insert(0, iter([entry_of(pb.CaptureEvent(plan=plan))]))
-            ends.append(replace(result, activations={}, outputs={}, scalings={}))
-            if len(ends) == len(groups):
-                end = joined(ends)
-                completed = completed_to_pb(end.timings, end.fidelity)
-                entries.append(iter([entry_of(pb.CaptureEvent(completed=completed))]))
-            for response in packed(pb.CaptureResponse, itertools.chain(*entries)):
-                yield response
-            del result, entries
+        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        opening = iter([entry_of(pb.CaptureEvent(plan=plan))])
+        async with aclosing(ahead(self._captures.parts(prepared, inputs, masks))) as parts:
+            async for result in parts:
+                entries = itertools.chain(opening, _value_entries(result), _closing(result))
+                for response in packed(pb.CaptureResponse, entries):
+                    yield response
+                del result, entries
+                opening = iter(())
 
     async def StreamCapture(
         self, requests: AsyncIterator[pb.StreamCaptureRequest], context: Any
@@ -81,11 +74,13 @@ class CaptureServicer(CaptureServiceServicer):
         spec, first = await _opening(requests)
         batches = self._batches(first, requests)
         count = 0
-        async with aclosing(self.stream(spec, dict(first.carry), batches)) as results:
-            async for plan, result in results:
-                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, result)):
+        is_open = False
+        async with aclosing(self.stream(spec, dict(first.carry), batches)) as parts:
+            async for plan, part in parts:
+                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, part, is_open=is_open)):
                     yield response
-                count += 1
+                is_open = not part.timings
+                count += not is_open
         completed = pb.StreamCompleted(batch_count=count)
         yield pb.StreamCaptureResponse(events=[pb.StreamEvent(completed=completed)])
 
@@ -102,13 +97,13 @@ class CaptureServicer(CaptureServiceServicer):
     async def stream(
         self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
-        """Runs the model on batches of this process; the plan comes with every result."""
+        """Runs the model on batches of this process; the plan comes with every part of a result."""
         stream = Stream(self._captures, spec_from_pb(spec), carry)
         prepared = await stream.prepare()
         plan = plan_to_pb(self._captures.planned(prepared, {}))
-        async with aclosing(stream.results(prepared, batches)) as results:
-            async for result in results:
-                yield plan, result
+        async with aclosing(stream.parts(prepared, batches)) as parts:
+            async for part in parts:
+                yield plan, part
 
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
@@ -196,13 +191,20 @@ async def _items(
             yield item
 
 
-def _stream_entries(plan: pb.CapturePlan, index: int, result: Result) -> Iterator[Entry]:
-    if index == 0:
-        yield entry_of(pb.StreamEvent(plan=plan))
-    yield entry_of(pb.StreamEvent(batch_start=pb.BatchStart(index=index)))
-    yield from _value_entries(result)
-    completed = completed_to_pb(result.timings, result.fidelity)
-    yield entry_of(pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed)))
+def _closing(part: Result) -> Iterator[Entry]:
+    if part.timings:
+        yield entry_of(pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity)))
+
+
+def _stream_entries(plan: pb.CapturePlan, index: int, part: Result, *, is_open: bool) -> Iterator[Entry]:
+    if not is_open:
+        if index == 0:
+            yield entry_of(pb.StreamEvent(plan=plan))
+        yield entry_of(pb.StreamEvent(batch_start=pb.BatchStart(index=index)))
+    yield from _value_entries(part)
+    if part.timings:
+        completed = completed_to_pb(part.timings, part.fidelity)
+        yield entry_of(pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed)))
 
 
 def _value_entries(result: Result) -> Iterator[Entry]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from onnxscope_server.domain import Value
 from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
 from onnxscope_server.run.environment import SILENT, ort
 from onnxscope_server.run.pool import Pool
-from onnxscope_server.run.session import Session
+from onnxscope_server.run.session import Feeds, Session
+from onnxscope_server.run.values import Handle
 
 T = TypeVar("T")
 
@@ -28,18 +29,29 @@ class Runner:
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
         self._active: set[Any] = set()
 
-    async def run(self, session: Session, feeds: Mapping[str, Value], fetches: Sequence[str]) -> dict[str, Value]:
+    async def run(self, session: Session, feeds: Feeds, fetches: Sequence[str]) -> dict[str, Value]:
+        """Does what `run_on` does, where no other run takes anything over.
+
+        Returns:
+            Values by output name.
+        """
+        return (await self.run_on(session, feeds, fetches))[0]
+
+    async def run_on(
+        self, session: Session, feeds: Feeds, fetches: Sequence[str], handed: Collection[str] = ()
+    ) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs a session once.
 
         Where the caller is cancelled, the run ends at its next node, and its thread is free when it has.
 
         Args:
             session: what to run.
-            feeds: inputs by name.
+            feeds: inputs by name, values or what another run handed over.
             fetches: names of outputs.
+            handed: fetches that another run takes over.
 
         Returns:
-            Values by output name; their arrays are the caller's own.
+            Values by output name, and the handles of those that are handed over; see `Session.run_on`.
 
         Raises:
             InputMismatchError: an input is missing or unknown, or of another kind or data type.
@@ -57,7 +69,7 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options), stop)
+            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options, handed), stop)
         finally:
             self._active.discard(options)
 
@@ -81,9 +93,11 @@ class Runner:
         await self._work.close()
 
 
-def _run(session: Session, feeds: Mapping[str, Value], fetches: Sequence[str], options: Any) -> dict[str, Value]:
+def _run(
+    session: Session, feeds: Feeds, fetches: Sequence[str], options: Any, handed: Collection[str]
+) -> tuple[dict[str, Value], dict[str, Handle]]:
     try:
-        return session.run(feeds, fetches, options)
+        return session.run_on(feeds, fetches, options, handed)
     except OnnxscopeServerError as error:
         if options.terminate:
             raise RunCancelledError("the run was ended; nothing is wrong with the model") from error

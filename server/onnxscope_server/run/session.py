@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
 from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
-from onnxscope_server.run.values import Feed, is_carried, to_feed, to_value, to_value_of_run
+from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
@@ -25,7 +26,9 @@ _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 OPTIMISED_WEIGHTS = "weights"
 _TOO_LARGE = "Protobuf serialization failed"
 
-Fingerprint = Callable[[Path, Sequence[str]], Mapping[str, Any]]
+# file of an optimised graph, names of its outputs, and what is known of inputs that other segments made
+Fingerprint = Callable[[Path, Sequence[str], Mapping[str, Any]], Mapping[str, Any]]
+Feeds: TypeAlias = Mapping[str, "Value | Handle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +191,45 @@ class Session:
         folder = self.segment.data_folder
         return len(self.segment.graph) + (_folder_bytes(folder) if folder is not None else 0)
 
-    def cones(self) -> Mapping[str, Any]:
-        """Returns the fingerprints of the model's own outputs; the optimised graph's file is read once and removed."""
+    def cones(self, given: Mapping[str, Any] = MappingProxyType({})) -> Mapping[str, Any]:
+        """Returns the fingerprints of the model's own outputs, and of what is handed to other segments.
+
+        The optimised graph's file is read once and removed.
+
+        Args:
+            given: fingerprints of what the segment is handed.
+        """
         with self._lock:
             if self._cones is None:
                 if self._fingerprint is None or self._optimised_file is None:
                     raise ValueError("this session was made without keep_optimised")
-                self._cones = self._fingerprint(self._optimised_file, self.segment.outputs)
+                names = dict.fromkeys((*self.segment.outputs, *self.segment.handed))
+                self._cones = self._fingerprint(self._optimised_file, tuple(names), given)
                 self._forget_optimised()
             return self._cones
 
-    def run(self, feeds: Mapping[str, Value], fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+    def run(self, feeds: Feeds, fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+        """Does what `run_on` does, where no other run takes anything over.
+
+        Returns:
+            Values by output name.
+        """
+        return self.run_on(feeds, fetches, run_options)[0]
+
+    def run_on(
+        self, feeds: Feeds, fetches: Sequence[str], run_options: Any = None, handed: Collection[str] = ()
+    ) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs the segment once, in this thread.
 
         Args:
-            feeds: inputs by name; None for an optional that is not there.
+            feeds: inputs by name, values or what another run handed over; None for an optional that is not there.
             fetches: names of outputs.
             run_options: onnxruntime's; its `terminate` ends the run at the next node.
+            handed: fetches that another run takes over.
 
         Returns:
-            Values by output name. Their arrays are the caller's: nothing else reads or writes them.
+            Values by output name, and the handles of those that are handed over. Arrays are the caller's: nothing else
+            reads or writes them, but for runs that take them over.
 
         Raises:
             InputMismatchError: an input is missing, or of another kind or data type.
@@ -216,25 +238,22 @@ class Session:
         """
         names = list(dict.fromkeys(fetches))
         if not names:
-            return {}
+            return {}, {}
         ready = self._feeds(feeds)
         try:
             if all(feed.is_ort_value for feed in ready.values()):
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-                return {
-                    name: to_value(name, result, self._native, feeds=ready.values())
-                    for name, result in zip(names, results, strict=True)
-                }
+                made = dict(zip(names, results, strict=True))
+                values = {name: to_value(name, made[name], self._native, feeds=ready.values()) for name in names}
+                return values, {name: Handle(made[name]) for name in names if name in handed}
             self._check_returnable(names, ready)
             wrapped = {
                 name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()
             }
             results = self._native.run(names, wrapped, run_options)
-            return {
-                name: to_value_of_run(result, self.outputs[name], feeds=ready.values())
-                for name, result in zip(names, results, strict=True)
-            }
+            read = zip(names, results, strict=True)
+            return {n: to_value_of_run(result, self.outputs[n], feeds=ready.values()) for n, result in read}, {}
         except RunFailedError:
             raise
         except Exception as error:
@@ -251,7 +270,7 @@ class Session:
                 raise
             return open_with(entries={_WEIGHTS_FILE: OPTIMISED_WEIGHTS})
 
-    def _feeds(self, feeds: Mapping[str, Value]) -> dict[str, Feed]:
+    def _feeds(self, feeds: Feeds) -> dict[str, Feed]:
         missing = [
             name
             for name, declared in self.inputs.items()
