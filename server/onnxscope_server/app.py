@@ -80,7 +80,7 @@ class Services:
     def make(cls, settings: Settings, session_options: Any = None) -> Services:
         """Wires the services; `session_options` are an embedding caller's own for onnxruntime."""
         check_providers(settings.providers)
-        opening = Opening(settings.providers, settings.intra_op_threads, session_options, settings.custom_ops)
+        opening = Opening(settings.providers, settings.intra_op_threads_chosen, session_options, settings.custom_ops)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
         catalog = Catalog(
@@ -89,7 +89,7 @@ class Services:
             durable=settings.data is not None,
             runtime=Knowledge(opening),
         )
-        runner = Runner(settings.run_threads, settings.max_waiting_runs)
+        runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))

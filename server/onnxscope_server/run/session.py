@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
-from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
+from onnxscope_server.run.environment import SILENT, check_custom_ops, ort, threads_are_shared
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
@@ -24,6 +24,7 @@ _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
 # others; where those exceed protobuf's 2 GiB, all weights go to this file beside it
 OPTIMISED_WEIGHTS = "weights"
+_STOP_SPINNING = "session.force_spinning_stop"
 _TOO_LARGE = "Protobuf serialization failed"
 
 # file of an optimised graph, names of its outputs, and what is known of inputs that other segments made
@@ -99,7 +100,12 @@ class Opening:
     def _options(self, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> Iterator[Any]:
         if self.session_options is None:
             options = ort.SessionOptions()
-            options.intra_op_num_threads = self.intra_op_threads
+            if threads_are_shared():
+                options.use_per_session_threads = False
+            else:
+                options.intra_op_num_threads = self.intra_op_threads
+            # threads that wait busily after a run would wait on the time of other sessions and of the network
+            options.add_session_config_entry(_STOP_SPINNING, "1")
             options.log_severity_level = SILENT
             for library in self.custom_ops:
                 options.register_custom_ops_library(str(library))
