@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from onnxscope_server.domain import Value
+from onnxscope_server.domain import Array, Value
 from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
 from onnxscope_server.run.environment import SILENT, ort
 from onnxscope_server.run.pool import Pool
@@ -29,16 +29,23 @@ class Runner:
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
         self._active: set[Any] = set()
 
-    async def run(self, session: Session, feeds: Feeds, fetches: Sequence[str]) -> dict[str, Value]:
+    async def run(
+        self, session: Session, feeds: Feeds, fetches: Sequence[str], into: Mapping[str, Array] | None = None
+    ) -> dict[str, Value]:
         """Does what `run_on` does, where no other run takes anything over.
 
         Returns:
             Values by output name.
         """
-        return (await self.run_on(session, feeds, fetches))[0]
+        return (await self.run_on(session, feeds, fetches, into))[0]
 
     async def run_on(
-        self, session: Session, feeds: Feeds, fetches: Sequence[str], handed: Collection[str] = ()
+        self,
+        session: Session,
+        feeds: Feeds,
+        fetches: Sequence[str],
+        into: Mapping[str, Array] | None = None,
+        handed: Collection[str] = (),
     ) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs a session once.
 
@@ -48,6 +55,7 @@ class Runner:
             session: what to run.
             feeds: inputs by name, values or what another run handed over.
             fetches: names of outputs.
+            into: as `Session.run_on` has it; a run whose caller is cancelled may write there until it has ended.
             handed: fetches that another run takes over.
 
         Returns:
@@ -56,6 +64,7 @@ class Runner:
         Raises:
             InputMismatchError: an input is missing or unknown, or of another kind or data type.
             RunFailedError: onnxruntime failed on these inputs.
+            BoundRunFailedError: the same, with arrays of `into` bound.
             OutOfMemoryError: there was not enough memory; the session still works.
             RunCancelledError: `terminate` ended the run.
             LimitExceededError: too many runs wait already.
@@ -69,7 +78,7 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options, handed), stop)
+            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options, into, handed), stop)
         finally:
             self._active.discard(options)
 
@@ -94,10 +103,15 @@ class Runner:
 
 
 def _run(
-    session: Session, feeds: Feeds, fetches: Sequence[str], options: Any, handed: Collection[str]
+    session: Session,
+    feeds: Feeds,
+    fetches: Sequence[str],
+    options: Any,
+    into: Mapping[str, Array] | None,
+    handed: Collection[str],
 ) -> tuple[dict[str, Value], dict[str, Handle]]:
     try:
-        return session.run_on(feeds, fetches, options, handed)
+        return session.run_on(feeds, fetches, options, into, handed)
     except OnnxscopeServerError as error:
         if options.terminate:
             raise RunCancelledError("the run was ended; nothing is wrong with the model") from error
