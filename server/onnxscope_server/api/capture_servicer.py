@@ -18,6 +18,7 @@ from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
@@ -59,7 +60,7 @@ class CaptureServicer(CaptureServiceServicer):
         inputs, masks = inbox.batch()
         plan = plan_to_pb(self._captures.planned(prepared, {}))
         opening = iter([entry_of(pb.CaptureEvent(plan=plan))])
-        async with aclosing(ahead(self._captures.parts(prepared, inputs, masks))) as parts:
+        async with aclosing(ahead(self._captures.parts(prepared, Call(inputs, masks)))) as parts:
             async for result in parts:
                 entries = itertools.chain(opening, _value_entries(result), _closing(result))
                 for response in packed(pb.CaptureResponse, entries):
@@ -108,7 +109,7 @@ class CaptureServicer(CaptureServiceServicer):
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
-        result = await self._captures.run(prepared, inputs, masks)
+        result = await self._captures.run(prepared, Call(inputs, masks))
         return plan_to_pb(self._captures.planned(prepared, {})), result
 
     async def _batches(

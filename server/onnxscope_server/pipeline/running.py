@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 
-from onnxscope_server.domain import Array, Plan, Result, Segment, Value
-from onnxscope_server.errors import ReductionInvalidError
+from onnxscope_server.domain import Array, Memory, Plan, Result, Segment, Value
+from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
+from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Session
@@ -14,9 +16,22 @@ from onnxscope_server.run.sessions import Chain
 from onnxscope_server.run.values import Handle
 
 
-async def run(
-    runner: Runner, chain: Chain, plan: Plan, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-) -> AsyncGenerator[Result, None]:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call brings along.
+
+    Attributes:
+        inputs: of the model, by name.
+        masks: by the names that reductions give them.
+        memory: where activations and outputs are best written; None for onnxruntime's own memory.
+    """
+
+    inputs: Mapping[str, Value]
+    masks: Mapping[str, Array]
+    memory: Memory | None = None
+
+
+async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> AsyncGenerator[Result, None]:
     """Runs a chain once.
 
     While one segment runs, the session of the next is made, where it is missing. What segments hand to each other is
@@ -26,8 +41,8 @@ async def run(
         runner: runs sessions.
         chain: what to run.
         plan: what the chain was made for.
-        inputs: of the model, by name.
-        masks: that the call brings, by name.
+        call: what it runs on.
+        seen: shapes that outputs had before.
 
     Yields:
         What each segment brings: activations, scalings and outputs.
@@ -45,8 +60,8 @@ async def run(
     for index, segment in enumerate(chain.segments):
         session = await _made(runner, chain, index)
         following = _begun(runner, chain, index + 1)
-        feeds = {**feeds_of(segment, inputs, masks), **{name: handles[name] for name in segment.carried}}
-        made, handed = await runner.run_on(session, feeds, list(session.outputs), segment.handed)
+        feeds = {**feeds_of(segment, call.inputs, call.masks), **{name: handles[name] for name in segment.carried}}
+        made, handed = await _ran(runner, session, feeds, call, seen)
         del feeds
         values |= made
         handles |= handed
@@ -60,6 +75,25 @@ async def run(
         handles = {name: handle for name, handle in handles.items() if name in needed[index]}
         yield part
         del part, following
+
+
+async def _ran(
+    runner: Runner, session: Session, feeds: Mapping[str, Value | Handle], call: Call, seen: ShapesSeen
+) -> tuple[dict[str, Value], dict[str, Handle]]:
+    """Runs a session, into the caller's memory where shapes are known; what is handed on the caller can't reach."""
+    handed, fetches = session.segment.handed, list(session.outputs)
+    if call.memory is None:
+        return await runner.run_on(session, feeds, fetches, None, handed)
+    given = input_shapes(call.inputs)
+    names = [name for name in fetches if name not in handed]
+    into = seen.memory(session, given, call.memory, names)
+    try:
+        made, handles = await runner.run_on(session, feeds, fetches, into, handed)
+    except BoundRunFailedError:
+        seen.forget(session)
+        return await runner.run_on(session, feeds, fetches, None, handed)
+    seen.learn(session, given, made)
+    return made, handles
 
 
 def feeds_of(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value | Handle]:
