@@ -16,7 +16,6 @@ from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
-from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
@@ -60,7 +59,7 @@ class CaptureServicer(CaptureServiceServicer):
         inputs, masks = inbox.batch()
         plan = plan_to_pb(self._captures.planned(prepared, {}))
         opening = iter([entry_of(pb.CaptureEvent(plan=plan))])
-        async with aclosing(ahead(self._captures.parts(prepared, Call(inputs, masks)))) as parts:
+        async with aclosing(self._captures.parts(prepared, Call(inputs, masks))) as parts:
             async for result in parts:
                 entries = itertools.chain(opening, _value_entries(result), _closing(result))
                 for response in packed(pb.CaptureResponse, entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
@@ -23,9 +24,13 @@ def input_shapes(inputs: Mapping[str, Value]) -> InputShapes:
 
 
 class ShapesSeen:
-    """Shapes of outputs, by session and by shapes of inputs; sessions where one does not tell the other are let be."""
+    """Shapes of outputs, by session and by shapes of inputs; sessions where one does not tell the other are let be.
+
+    Threads may share it.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._seen: WeakKeyDictionary[Session, OrderedDict[InputShapes, _Outputs]] = WeakKeyDictionary()
         self._otherwise: WeakKeyDictionary[Session, bool] = WeakKeyDictionary()
 
@@ -38,26 +43,29 @@ class ShapesSeen:
             memory: makes an array, or says that it has none.
             names: outputs to make arrays for.
         """
-        if session in self._otherwise:
-            return {}
-        known = self._seen.get(session, OrderedDict()).get(given, {})
+        with self._lock:
+            if session in self._otherwise:
+                return {}
+            known = self._seen.get(session, OrderedDict()).get(given, {})
         made = {name: memory(*known[name]) for name in names if name in known}
         return {name: array for name, array in made.items() if array is not None}
 
     def learn(self, session: Session, given: InputShapes, values: Mapping[str, Value]) -> None:
         """Keeps the shapes that outputs had."""
-        seen = self._seen.setdefault(session, OrderedDict())
-        if given in seen:
-            return
-        seen[given] = {
-            name: (declared.data_type, value.shape)
-            for name, value in values.items()
-            if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
-        }
-        while len(seen) > _KEPT:
-            seen.popitem(last=False)
+        with self._lock:
+            seen = self._seen.setdefault(session, OrderedDict())
+            if given in seen:
+                return
+            seen[given] = {
+                name: (declared.data_type, value.shape)
+                for name, value in values.items()
+                if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
+            }
+            while len(seen) > _KEPT:
+                seen.popitem(last=False)
 
     def forget(self, session: Session) -> None:
         """Says that shapes are not the same for the same inputs' shapes."""
-        self._otherwise[session] = True
-        self._seen.pop(session, None)
+        with self._lock:
+            self._otherwise[session] = True
+            self._seen.pop(session, None)
