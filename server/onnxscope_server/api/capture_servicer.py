@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -14,13 +15,14 @@ from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.domain import Array, Plan, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
+_PLANS_KEPT = 256
 R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
 
 
@@ -35,6 +37,7 @@ class CaptureServicer(CaptureServiceServicer):
     def __init__(self, captures: Captures, max_input_bytes: int) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
+        self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -57,7 +60,7 @@ class CaptureServicer(CaptureServiceServicer):
             for part in request.inputs:
                 inbox.feed(part)
         inputs, masks = inbox.batch()
-        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        plan = self._plan(prepared)
         opening = iter([entry_of(pb.CaptureEvent(plan=plan))])
         async with aclosing(self._captures.parts(prepared, Call(inputs, masks))) as parts:
             async for result in parts:
@@ -100,7 +103,7 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model on batches of this process; the plan comes with every part of a result."""
         stream = Stream(self._captures, spec_from_pb(spec), carry)
         prepared = await stream.prepare()
-        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        plan = self._plan(prepared)
         async with aclosing(stream.parts(prepared, batches)) as parts:
             async for part in parts:
                 yield plan, part
@@ -109,7 +112,16 @@ class CaptureServicer(CaptureServiceServicer):
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
         result = await self._captures.run(prepared, Call(inputs, masks))
-        return plan_to_pb(self._captures.planned(prepared, {})), result
+        return self._plan(prepared), result
+
+    def _plan(self, prepared: Prepared) -> pb.CapturePlan:
+        """Returns the message that says what a plan brings: the same one for all its calls, not to be changed."""
+        plan = self._plans.get(prepared.plan)
+        if plan is None:
+            plan = self._plans[prepared.plan] = plan_to_pb(self._captures.planned(prepared, {}))
+            while len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return plan
 
     async def _batches(
         self, first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]

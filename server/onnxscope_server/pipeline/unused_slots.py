@@ -49,10 +49,13 @@ def check_made(model: CatalogModel, plan: Plan, activations: Mapping[str, Value]
     Raises:
         RunFailedError: a kernel left one empty.
     """
+    slots = filled(model, plan)
+    if not slots:
+        return
     places = model.contents.places(expand=plan.expand)
     empty = tuple(
         address
-        for address in filled(model, plan)
+        for address in slots
         if address in activations
         and activations[address] is None
         and not any(step.op_type in BRANCHING for step in places[address].path)
