@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from onnxscope_server.domain import Value
+from onnxscope_server.domain import Array, Value
 from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
 from onnxscope_server.run.environment import SILENT, ort
 from onnxscope_server.run.pool import Pool
@@ -28,7 +28,13 @@ class Runner:
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
         self._active: set[Any] = set()
 
-    async def run(self, session: Session, feeds: Mapping[str, Value], fetches: Sequence[str]) -> dict[str, Value]:
+    async def run(
+        self,
+        session: Session,
+        feeds: Mapping[str, Value],
+        fetches: Sequence[str],
+        into: Mapping[str, Array] | None = None,
+    ) -> dict[str, Value]:
         """Runs a session once.
 
         Where the caller is cancelled, the run ends at its next node, and its thread is free when it has.
@@ -37,6 +43,7 @@ class Runner:
             session: what to run.
             feeds: inputs by name.
             fetches: names of outputs.
+            into: as `Session.run` has it; a run whose caller is cancelled may write there until it has ended.
 
         Returns:
             Values by output name; their arrays are the caller's own.
@@ -44,6 +51,7 @@ class Runner:
         Raises:
             InputMismatchError: an input is missing or unknown, or of another kind or data type.
             RunFailedError: onnxruntime failed on these inputs.
+            BoundRunFailedError: the same, with arrays of `into` bound.
             OutOfMemoryError: there was not enough memory; the session still works.
             RunCancelledError: `terminate` ended the run.
             LimitExceededError: too many runs wait already.
@@ -57,7 +65,7 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options), stop)
+            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options, into), stop)
         finally:
             self._active.discard(options)
 
@@ -81,9 +89,15 @@ class Runner:
         await self._work.close()
 
 
-def _run(session: Session, feeds: Mapping[str, Value], fetches: Sequence[str], options: Any) -> dict[str, Value]:
+def _run(
+    session: Session,
+    feeds: Mapping[str, Value],
+    fetches: Sequence[str],
+    options: Any,
+    into: Mapping[str, Array] | None,
+) -> dict[str, Value]:
     try:
-        return session.run(feeds, fetches, options)
+        return session.run(feeds, fetches, options, into)
     except OnnxscopeServerError as error:
         if options.terminate:
             raise RunCancelledError("the run was ended; nothing is wrong with the model") from error

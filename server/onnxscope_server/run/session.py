@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
+import numpy as np
+
+from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
+from onnxscope_server.run.binding import run_bound, targets
 from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
@@ -198,45 +201,66 @@ class Session:
                 self._forget_optimised()
             return self._cones
 
-    def run(self, feeds: Mapping[str, Value], fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+    def run(
+        self,
+        feeds: Mapping[str, Value],
+        fetches: Sequence[str],
+        run_options: Any = None,
+        into: Mapping[str, Array] | None = None,
+    ) -> dict[str, Value]:
         """Runs the segment once, in this thread.
 
         Args:
             feeds: inputs by name; None for an optional that is not there.
             fetches: names of outputs.
             run_options: onnxruntime's; its `terminate` ends the run at the next node.
+            into: arrays of exactly the shape and data type of some of the outputs, which onnxruntime then writes into.
 
         Returns:
-            Values by output name. Their arrays are the caller's: nothing else reads or writes them.
+            Values by output name. Their arrays are the caller's: nothing else reads or writes them. One of `into` is
+            among them where it could be written into; not so for text, sequences, packed types, values without
+            elements, an input passed through, and where text, sequences or maps went into the run.
 
         Raises:
             InputMismatchError: an input is missing, or of another kind or data type.
             RunFailedError: onnxruntime failed.
+            BoundRunFailedError: the same, where it wrote into arrays of `into`: one may have the wrong shape.
             OutOfMemoryError: there was not enough memory.
         """
         names = list(dict.fromkeys(fetches))
         if not names:
             return {}
         ready = self._feeds(feeds)
+        if not all(feed.is_ort_value for feed in ready.values()):
+            return self._run_on_texts(ready, names, run_options)
+        bound = targets({name: into[name] for name in names if name in into}, self.outputs) if into else {}
         try:
-            if all(feed.is_ort_value for feed in ready.values()):
+            if bound:
+                results = run_bound(self._native, ready, names, bound, run_options)
+            else:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-                return {
-                    name: to_value(name, result, self._native, feeds=ready.values())
-                    for name, result in zip(names, results, strict=True)
-                }
-            self._check_returnable(names, ready)
-            wrapped = {
-                name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()
+            return {
+                name: result
+                if isinstance(result, np.ndarray)
+                else to_value(name, result, self._native, feeds=ready.values())
+                for name, result in zip(names, results, strict=True)
             }
+        except RunFailedError:
+            raise
+        except Exception as error:
+            raise run_failure(error, bound=bool(bound)) from error
+
+    def _run_on_texts(self, ready: Mapping[str, Feed], names: Sequence[str], run_options: Any) -> dict[str, Value]:
+        """Runs where text, sequences or maps are among the inputs, which no OrtValue holds."""
+        self._check_returnable(names, ready)
+        wrapped = {name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()}
+        try:
             results = self._native.run(names, wrapped, run_options)
             return {
                 name: to_value_of_run(result, self.outputs[name], feeds=ready.values())
                 for name, result in zip(names, results, strict=True)
             }
-        except RunFailedError:
-            raise
         except Exception as error:
             raise run_failure(error) from error
 
