@@ -21,9 +21,11 @@ class SentValue(NamedTuple):
     value: codec.Value
 
 
-def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Iterator[pb.CaptureRequest]:
+def capture_requests(
+    spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
+) -> Iterator[pb.CaptureRequest]:
     """Yields the messages of a capture: the spec, and as much of the values as fits beside it."""
-    request = pb.CaptureRequest(spec=spec)
+    request = pb.CaptureRequest(spec=spec, sharing=sharing)
     for group in _groups(values):
         for part in group:
             part.write(request.inputs.add())
@@ -33,9 +35,11 @@ def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Itera
         yield request
 
 
-def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> pb.StreamCaptureRequest:
+def stream_opening(
+    spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None
+) -> pb.StreamCaptureRequest:
     """Returns the first message of a stream, so that the server plans while the first batch is made."""
-    return pb.StreamCaptureRequest(spec=spec, carry=carry)
+    return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing)
 
 
 def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[pb.StreamCaptureRequest]:
@@ -53,19 +57,25 @@ def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[pb.Strea
 
 
 def stream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: Iterable[Sequence[SentValue]]
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: Iterable[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
 ) -> Iterator[pb.StreamCaptureRequest]:
     """Yields the messages of a stream; a batch is pulled when the one before has been taken."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     for index, values in enumerate(batches):
         yield from batch_requests(index, values)
 
 
 async def astream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Sequence[SentValue]]
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: AsyncIterator[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
 ) -> AsyncIterator[pb.StreamCaptureRequest]:
     """As `stream_requests`, for batches that arrive asynchronously."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     index = 0
     async for values in batches:
         for request in batch_requests(index, values):

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         description="bytes of activations that one run may bring; a capture of more runs in groups of hook points, and "
         "a larger single one is refused; half of the machine's or container's memory if not given",
     )
+    shared_memory_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="bytes of memory that clients on this host share with the server, all together; 0 shares none; a "
+        "quarter of the machine's or container's memory if not given",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -134,6 +140,11 @@ class Settings(BaseSettings):
     def memory_budget_bytes(self) -> int:
         """The memory budget; where none is given, half of what the machine or the container has."""
         return self.memory_budget or _memory() // 2
+
+    @property
+    def shared_memory_limit_bytes(self) -> int:
+        """What may be shared; where nothing is said, a quarter of what the machine or the container has."""
+        return _memory() // 4 if self.shared_memory_bytes is None else self.shared_memory_bytes
 
     @property
     def http_port_chosen(self) -> bool:

@@ -19,7 +19,10 @@ from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.capture import Captures, Prepared, joined
 from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
+from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_memory import SharedMemory
 
 R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
 
@@ -30,11 +33,18 @@ class CaptureServicer(CaptureServiceServicer):
     Args:
         captures: the verb.
         max_input_bytes: largest inputs of one run.
+        memory: what is shared with clients on this host.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+    def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
+        self._memory = memory
+
+    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
+        """Says where a client on this host gets shared memory."""
+        offer = self._memory.offer()
+        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -47,6 +57,7 @@ class CaptureServicer(CaptureServiceServicer):
     ) -> AsyncIterator[pb.CaptureResponse]:
         """Runs the model once."""
         spec, first = await _opening(requests)
+        share = self._share(first, context)
         prepared = await self._captures.prepare(spec_from_pb(spec))
         inbox = _Inbox(self._max_input_bytes)
         for part in first.inputs:
@@ -61,7 +72,8 @@ class CaptureServicer(CaptureServiceServicer):
         ends: list[Result] = []
         for group in groups:
             result = await self._captures.run_group(prepared, group, inputs, masks)
-            entries = [_value_entries(result)]
+            result = await shared_values.placed(result, share)
+            entries = [_value_entries(result, share)]
             if not ends:
                 plan = plan_to_pb(self._captures.planned(prepared, {}))
                 entries.insert(0, iter([entry_of(pb.CaptureEvent(plan=plan))]))
@@ -72,6 +84,7 @@ class CaptureServicer(CaptureServiceServicer):
                 entries.append(iter([entry_of(pb.CaptureEvent(completed=completed))]))
             for response in packed(pb.CaptureResponse, itertools.chain(*entries)):
                 yield response
+                await shared_values.room(share)
             del result, entries
 
     async def StreamCapture(
@@ -79,12 +92,16 @@ class CaptureServicer(CaptureServiceServicer):
     ) -> AsyncIterator[pb.StreamCaptureResponse]:
         """Runs the model on batch after batch."""
         spec, first = await _opening(requests)
+        share = self._share(first, context)
         batches = self._batches(first, requests)
         count = 0
         async with aclosing(self.stream(spec, dict(first.carry), batches)) as results:
             async for plan, result in results:
-                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, result)):
+                placed = await shared_values.placed(result, share, kept=first.carry)
+                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, placed, share)):
                     yield response
+                    await shared_values.room(share)
+                del result, placed
                 count += 1
         completed = pb.StreamCompleted(batch_count=count)
         yield pb.StreamCaptureResponse(events=[pb.StreamEvent(completed=completed)])
@@ -109,6 +126,15 @@ class CaptureServicer(CaptureServiceServicer):
         async with aclosing(stream.results(prepared, batches)) as results:
             async for result in results:
                 yield plan, result
+
+    def _share(self, first: pb.CaptureRequest | pb.StreamCaptureRequest, context: Any) -> Share | None:
+        """Returns what the call gets of the memory that its client shares, as long as it goes on."""
+        if not first.HasField("sharing"):
+            return None
+        share = self._memory.share(first.sharing.token, first.sharing.call)
+        if share is not None:
+            context.add_done_callback(lambda _: share.close())
+        return share
 
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
@@ -196,21 +222,21 @@ async def _items(
             yield item
 
 
-def _stream_entries(plan: pb.CapturePlan, index: int, result: Result) -> Iterator[Entry]:
+def _stream_entries(plan: pb.CapturePlan, index: int, result: Result, share: Share | None) -> Iterator[Entry]:
     if index == 0:
         yield entry_of(pb.StreamEvent(plan=plan))
     yield entry_of(pb.StreamEvent(batch_start=pb.BatchStart(index=index)))
-    yield from _value_entries(result)
+    yield from _value_entries(result, share)
     completed = completed_to_pb(result.timings, result.fidelity)
     yield entry_of(pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed)))
 
 
-def _value_entries(result: Result) -> Iterator[Entry]:
+def _value_entries(result: Result, share: Share | None) -> Iterator[Entry]:
     for role, values in (
         (tensor_pb.VALUE_ROLE_ACTIVATION, result.activations),
         (tensor_pb.VALUE_ROLE_SCALING, result.scalings),
         (tensor_pb.VALUE_ROLE_OUTPUT, result.outputs),
     ):
         for name, value in values.items():
-            for part in codec.parts(role, name, value):
+            for part in shared_values.parts(role, name, value, share):
                 yield entry_of_part(part)
