@@ -241,7 +241,7 @@ class Captures:
             with unused_slots.blamed(slots):
                 async with aclosing(running.run(self._runner, prepared.watched, plan, call, self._seen)) as parts:
                     async for part in parts:
-                        unused_slots.check_made(model, plan, part.activations)
+                        unused_slots.check_made(model, plan, slots, part.activations)
                         outputs |= part.outputs
                         yield replace(part, outputs={}) if prepared.plain else part
         if prepared.plain is not None:

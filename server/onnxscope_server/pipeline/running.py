@@ -19,8 +19,8 @@ from onnxscope_server.run.sessions import Chain
 from onnxscope_server.run.values import Handle
 
 # what may wait to be taken before the next segment runs
-_PARTS = 4
-_PARTS_BYTES = 32 << 20
+_PARTS = 8
+_PARTS_BYTES = 48 << 20
 
 
 @dataclass(frozen=True, slots=True)
