@@ -25,12 +25,15 @@ from onnxscope.v1.envelope import (
     Carried,
 )
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Plan, Result, Value
+from onnxscope_server.domain import Array, Memory, Plan, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.packing import value_parts
+from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_memory import SharedMemory
 
 _PLANS_KEPT = 256
 _NAME = pb.DESCRIPTOR.services_by_name["CaptureService"].full_name
@@ -44,6 +47,11 @@ def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
             servicer.PlanCapture,
             request_deserializer=pb.PlanCaptureRequest.FromString,
             response_serializer=pb.PlanCaptureResponse.SerializeToString,
+        ),
+        "OpenSharedMemory": grpc.unary_unary_rpc_method_handler(
+            servicer.OpenSharedMemory,
+            request_deserializer=pb.OpenSharedMemoryRequest.FromString,
+            response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
         ),
         "Capture": grpc.stream_stream_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
         "StreamCapture": grpc.stream_stream_rpc_method_handler(
@@ -59,11 +67,13 @@ class CaptureServicer(CaptureServiceServicer):
     Args:
         captures: the verb.
         max_input_bytes: largest inputs of one run.
+        memory: what is shared with clients on this host.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+    def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
+        self._memory = memory
         self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
@@ -72,9 +82,15 @@ class CaptureServicer(CaptureServiceServicer):
         cost = await self._captures.cost(spec_from_pb(request.spec), shapes)
         return pb.PlanCaptureResponse(plan=plan_to_pb(cost))
 
+    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
+        """Says where a client on this host gets shared memory."""
+        offer = self._memory.offer()
+        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
+
     async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model once."""
         first = await _opening(requests)
+        share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inbox = _Inbox(self._max_input_bytes)
         async for request in _all(first, requests):
@@ -82,25 +98,32 @@ class CaptureServicer(CaptureServiceServicer):
                 inbox.feed(part, request.data.get(index))
         inputs, masks = inbox.batch()
         opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
-        async with aclosing(self._captures.parts(prepared, Call(inputs, masks))) as parts:
-            async for result in parts:
-                events = itertools.chain(opening, value_parts(result), _closing(result))
+        call = Call(inputs, masks, share.empty if share else None)
+        async with aclosing(self._captures.parts(prepared, call)) as parts:
+            async for part in parts:
+                result = await shared_values.placed(part, share)
+                events = itertools.chain(opening, value_parts(result, share), _closing(result))
                 for response in CAPTURE_RESPONSE.packed(events):
                     yield response
-                del result, events
+                    await shared_values.room(share)
+                del part, result, events
                 opening = iter(())
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
         first = await _opening(requests)
+        share = self._share(first.message, context)
         batches = self._batches(_all(first, requests))
         count = 0
         is_open = False
-        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches)) as parts:
-            async for plan, part in parts:
-                events = _stream_events(plan, count, part, is_open=is_open)
+        memory = share.empty if share else None
+        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches, memory)) as parts:
+            async for plan, made in parts:
+                part = await shared_values.placed(made, share)
+                events = _stream_events(plan, count, part, share, is_open=is_open)
                 for response in STREAM_CAPTURE_RESPONSE.packed(events):
                     yield response
+                    await shared_values.room(share)
                 is_open = not part.timings
                 count += not is_open
         end = pb.StreamEvent(completed=pb.StreamCompleted(batch_count=count))
@@ -118,15 +141,28 @@ class CaptureServicer(CaptureServiceServicer):
         return await self._run(prepared, inputs, masks)
 
     async def stream(
-        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
+        self,
+        spec: pb.CaptureSpec,
+        carry: Mapping[str, str],
+        batches: AsyncIterator[Batch],
+        memory: Memory | None = None,
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Runs the model on batches of this process; the plan comes with every part of a result."""
-        stream = Stream(self._captures, spec_from_pb(spec), carry)
+        stream = Stream(self._captures, spec_from_pb(spec), carry, memory)
         prepared = await stream.prepare()
         plan = self._plan(prepared)
         async with aclosing(stream.parts(prepared, batches)) as parts:
             async for part in parts:
                 yield plan, part
+
+    def _share(self, first: pb.CaptureRequest | pb.StreamCaptureRequest, context: Any) -> Share | None:
+        """Returns what a call gets of the memory that its client shares, for as long as it goes on."""
+        if not first.HasField("sharing"):
+            return None
+        share = self._memory.share(first.sharing.token, first.sharing.call)
+        if share is not None:
+            context.add_done_callback(lambda _: share.close())
+        return share
 
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
@@ -228,12 +264,14 @@ def _closing(part: Result) -> Iterator[_Item]:
         yield pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity))
 
 
-def _stream_events(plan: pb.CapturePlan, index: int, part: Result, *, is_open: bool) -> Iterator[_Item]:
+def _stream_events(
+    plan: pb.CapturePlan, index: int, part: Result, share: Share | None, *, is_open: bool
+) -> Iterator[_Item]:
     if not is_open:
         if index == 0:
             yield pb.StreamEvent(plan=plan)
         yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
-    yield from value_parts(part)
+    yield from value_parts(part, share)
     if part.timings:
         completed = completed_to_pb(part.timings, part.fidelity)
         yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))
