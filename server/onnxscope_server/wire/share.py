@@ -240,9 +240,8 @@ class Connection:
 
     def block_of(self, value: Array) -> int | None:
         """As `Share.block_of`."""
-        with self._lock:
-            found = self._blocks.find(value)
-            return None if found is None or found[0].is_sent else found[0].number
+        found = self._blocks.find(value)
+        return None if found is None or found[0].is_sent else found[0].number
 
     def waiter(self, sent: _Sent) -> asyncio.Future[None] | None:
         """Returns what to wait for until a call has room."""
@@ -267,8 +266,8 @@ class Connection:
     def _hear(self) -> bool:
         while not self._is_closed:
             try:
-                data = self._client.recv(sharing.RECORD_BYTES + 1)
-                if not data or not self._take(*sharing.unpack(data)):
+                data = self._client.recv(sharing.PACKET_BYTES)
+                if not data or not all(self._take(*record) for record in sharing.unpack(data)):
                     break
             except BlockingIOError:
                 return True

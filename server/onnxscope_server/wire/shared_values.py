@@ -54,18 +54,12 @@ def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None
     location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
     if location is None or not isinstance(value, np.ndarray):
         return None
-    header = pb.ValueStart(
-        role=role,
-        name=name,
-        layout={
-            "array": {
-                "data_type": sharing.DATA_TYPES[value.dtype],
-                "shape": value.shape,
-                "byte_count": location.byte_count,
-            }
-        },
-        shared=location._asdict(),
-    )
+    header = pb.ValueStart(role=role, name=name)
+    layout, shared = header.layout.array, header.shared
+    layout.data_type = sharing.DATA_TYPES[value.dtype]
+    layout.shape.extend(value.shape)
+    layout.byte_count = shared.byte_count = location.byte_count
+    shared.block, shared.offset = location.block, location.offset
     return codec.Part(header, 0, b"")
 
 
