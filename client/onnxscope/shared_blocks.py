@@ -109,7 +109,7 @@ class Connection:
         shared, layout = start.shared, start.layout.array
         block = self._state.block(shared.block)
         dtype, shape = sharing.DTYPES.get(layout.data_type), tuple(layout.shape)
-        if dtype is None or len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
             raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
         byte_count = math.prod(shape) * dtype.itemsize
         is_inside = shared.offset + byte_count <= block.byte_count and shared.offset % dtype.itemsize == 0

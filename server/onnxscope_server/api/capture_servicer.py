@@ -105,7 +105,6 @@ class CaptureServicer(CaptureServiceServicer):
                 events = itertools.chain(opening, value_parts(result, share), _closing(result))
                 for response in CAPTURE_RESPONSE.packed(events):
                     yield response
-                    await shared_values.room(share)
                 del part, result, events
                 opening = iter(())
 
@@ -123,7 +122,6 @@ class CaptureServicer(CaptureServiceServicer):
                 events = _stream_events(plan, count, part, share, is_open=is_open)
                 for response in STREAM_CAPTURE_RESPONSE.packed(events):
                     yield response
-                    await shared_values.room(share)
                 is_open = not part.timings
                 count += not is_open
         end = pb.StreamEvent(completed=pb.StreamCompleted(batch_count=count))

@@ -17,6 +17,8 @@ from onnxscope_server.wire.share import Share
 async def placed(result: Result, share: Share | None) -> Result:
     """Returns a result whose large arrays lie in shared memory, each in a block of its own, as far as there is room.
 
+    Where there are any, it waits until the client has taken enough of what it was given before.
+
     Args:
         result: what will be sent; nobody else reads those of its arrays that lie in shared memory.
         share: of the call; None where nothing is shared.
@@ -36,17 +38,13 @@ async def placed(result: Result, share: Share | None) -> Result:
                 pending.append((group, name, value))
             else:
                 taken.add(block)
+    if taken or pending:
+        await share.room()
     if not pending:
         return result
     await asyncio.to_thread(_copy, pending, share)
     activations, scalings, outputs = groups
     return replace(result, activations=activations, scalings=scalings, outputs=outputs)
-
-
-async def room(share: Share | None) -> None:
-    """Waits until the client has taken enough of what it was given; see `Share.room`."""
-    if share is not None:
-        await share.room()
 
 
 def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None) -> codec.Part | None:
