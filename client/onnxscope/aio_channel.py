@@ -117,7 +117,7 @@ class AioGrpcLink:
             async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
                 async for response in responses:
                     if shared:
-                        await shared.arrival(response[0])
+                        await shared.arrival(response.message)
                     for event in receiver.feed(*response):
                         yield event
         finally:

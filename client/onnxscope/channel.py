@@ -231,7 +231,7 @@ class GrpcLink:
             self._methods.channel.close()
 
     def _events(
-        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[Any]], timeout: float | None
+        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[bytes]], timeout: float | None
     ) -> Generator[Event, None, None]:
         shared = self._sharing.begin(self.unary, timeout)
         receiver = Receiver(shared)

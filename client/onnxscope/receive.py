@@ -136,9 +136,10 @@ class Receiver:
         return None  # an event that a newer server knows
 
     def _value(self, part: ValuePart, data: Buffer | None) -> Arrived | None:
-        if self._shared is not None and part.start.HasField("shared"):
+        start = part.start
+        if self._shared is not None and start.HasField("shared"):
             self._between_values()
-            return Arrived(part.start.role, part.start.name, self._shared.array(part.start))
+            return Arrived(start.role, start.name, self._shared.array(start))
         try:
             received = self._assembler.feed(part, data)
         except CodecError as error:
