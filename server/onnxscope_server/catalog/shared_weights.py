@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -40,6 +40,8 @@ _ENTRY = "prepacked_"
 _PAGE = 4096
 _NODE_BYTES = 8 << 10
 _STEP_BYTES = 1 << 20
+# before it, weights that are inputs can't be given
+_OVERRIDABLE_IR_VERSION = 4
 
 # location, offset and length, as an optimised graph says them
 _Key: TypeAlias = tuple[str, int, int]
@@ -165,6 +167,11 @@ class SharedWeights:
             if all(piece.file != _MADE_WEIGHTS for piece in self._pieces.values()):
                 (self._folder / _MADE_WEIGHTS).unlink(missing_ok=True)
 
+    def unpack(self) -> None:
+        """Forgets the packed forms."""
+        with self._lock:
+            self._pieces = {key: replace(piece, packed=()) for key, piece in self._pieces.items()}
+
     def placed(self, optimised: bytes) -> Placed:
         """Makes a graph map its weights here.
 
@@ -222,6 +229,23 @@ class SharedWeights:
             return all(first.read(size) == second.read(size) for size in sizes)
 
 
+def with_inputs_of(optimised: bytes, original: bytes) -> bytes:
+    """Takes inputs off an optimised graph that its original does not have.
+
+    Older versions of the format list every weight as an input too, and the optimiser leaves them so: without the weight,
+    where it has folded that into another one.
+    """
+    before = graph.parse(original)
+    if before.ir_version >= _OVERRIDABLE_IR_VERSION:
+        return optimised
+    weights = {tensor.name for tensor in before.graph.initializer}
+    proto = graph.parse(optimised)
+    kept = [item for item in proto.graph.input if item.name not in weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    return graph.serialised(proto)
+
+
 def weight_bytes(serialised: bytes) -> int:
     """Returns the bytes of the external weights that a graph refers to."""
     return sum({_key(tensor): _key(tensor)[2] for tensor in _external(graph.parse(serialised))}.values())
@@ -257,5 +281,7 @@ def _packed_forms(tensor: onnx.TensorProto) -> tuple[tuple[str, str], ...]:
     for entry in tensor.external_data:
         if entry.key.startswith(_ENTRY):
             name, _, parts = entry.value.partition("|")
-            forms[name.rpartition("+")[2]] = parts
+            # onnxruntime writes empty parts and can't read them again
+            if all(int(part.split(";")[1]) for part in parts.split("|")):
+                forms[name.rpartition("+")[2]] = parts
     return tuple(forms.items())

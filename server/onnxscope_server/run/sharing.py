@@ -24,8 +24,10 @@ from onnxscope_server.catalog.shared_weights import (
     Placed,
     SharedWeights,
     weight_bytes,
+    with_inputs_of,
 )
 from onnxscope_server.domain import Segment
+from onnxscope_server.errors import OnnxscopeServerError
 from onnxscope_server.run.environment import ort
 from onnxscope_server.run.session import Opening
 
@@ -135,7 +137,9 @@ class Sharing:
             if segment.data_folder is None or not self._has_room(segment):
                 return None
             weights = SharedWeights(self._folder / digest, segment.data_folder)
-            weights.pack(self._optimised(segment, weights, exact=False), self._write)
+            optimised = self._optimised(segment, weights, exact=False)
+            weights.pack(optimised, self._write)
+            self._try(weights, optimised, digest)
         except Exception as error:  # noqa: BLE001  sessions can do without
             _log.warning("the weights of model %s are not shared: %s", digest, error)
             if weights is not None:
@@ -165,12 +169,21 @@ class Sharing:
                 get_initializer_location_func=keep,
             )
             optimised: bytes = compiler.compile_to_bytes()
-        return optimised
+        return with_inputs_of(optimised, segment.graph)
 
     def _write(self, graph: bytes, data_folder: Path, folder: Path) -> None:
         self._opening.open(
             graph, data_folder, exact=True, optimised_file=folder / PACKED_GRAPH, entries=_WRITE_PACKED
         )
+
+    def _try(self, weights: SharedWeights, optimised: bytes, digest: str) -> None:
+        """Does without packed forms that onnxruntime does not take again as it wrote them."""
+        placed = weights.placed(optimised)
+        try:
+            self._opening.open(placed.graph, placed.folder, exact=True)
+        except OnnxscopeServerError as error:
+            _log.warning("sessions of model %s pack their weights themselves: %s", digest, error)
+            weights.unpack()
 
     def _has_room(self, segment: Segment) -> bool:
         size = weight_bytes(segment.graph)
