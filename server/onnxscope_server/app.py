@@ -32,14 +32,17 @@ from onnxscope_server.api.probe_servicer import ProbeServicer
 from onnxscope_server.api.status import Gate
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.domain import Segment
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
+from onnxscope_server.run.sharing import Sharing, can_share
 from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 from onnxscope_server.settings import Settings
 from onnxscope_server.wire.shared_memory import SharedMemory
@@ -70,6 +73,7 @@ class Services:
     settings: Settings
     catalog: Catalog
     sessions: Sessions
+    sharing: Sharing | None
     runner: Runner
     trial: Callable[[CatalogModel], None]
     models: ModelServicer
@@ -92,24 +96,38 @@ class Services:
             runtime=Knowledge(opening),
         )
         runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
-        sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
+        sharing = _sharing(settings, opening, data / "shared", catalog)
+        sessions = Sessions(
+            runner,
+            opening,
+            max_sessions=settings.max_sessions,
+            max_bytes=settings.session_budget_bytes,
+            fingerprint=cones_of_file,
+            sharing=sharing,
+        )
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
         memory = SharedMemory(settings.shared_memory_limit_bytes)
         captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes, memory)
-        return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), memory, folder)
+        return cls(
+            settings, catalog, sessions, sharing, runner, trial, models, captures, ProbeServicer(), memory, folder
+        )
 
     async def load_models_folder(self) -> None:
         """Takes the models of the settings' folder into the catalog; a broken one is logged."""
         if self.settings.models is not None:
             await self.runner.call(self.catalog.scan_models_folder, self.settings.models, self.trial)
+            for digest in {entry.digest for entry in self.catalog.entries() if entry.read_only}:
+                await self.sessions.prepare(digest)
 
     async def close(self) -> None:
         """Ends what runs and gives back files and threads."""
         self.runner.terminate()
         await self.runner.close()
         self.shared_memory.close()
+        if self.sharing is not None:
+            self.sharing.close()
         self.catalog.close()
         if self.folder is not None:
             self.folder.cleanup()
@@ -127,7 +145,7 @@ class Server:
             "Models in the catalog.",
             lambda: len(self._services.catalog.entries()),
         )
-        self._metrics.gauge("onnxscope_sessions", "Sessions kept ready.", lambda: len(self._services.sessions))
+        _tell(self._metrics, self._services.sessions)
         self._metrics.gauge(
             "onnxscope_shared_memory_bytes",
             "Memory shared with clients on this host.",
@@ -199,6 +217,29 @@ class Server:
             if settings.http_port_chosen:
                 raise OSError(f"cannot serve metrics on port {settings.http_port}: {error}") from error
             _log.warning("port %d is taken; no metrics (choose one with --http-port)", settings.http_port)
+
+
+def _sharing(settings: Settings, opening: Opening, folder: Path, catalog: Catalog) -> Sharing | None:
+    if not settings.shared_weights_bytes or not can_share(opening):
+        return None
+
+    def plain(digest: str) -> Segment:
+        return unmodified(catalog.resolve(digest)[1])
+
+    return Sharing(opening, folder, plain, max_bytes=settings.shared_weights_bytes)
+
+
+def _tell(metrics: Metrics, sessions: Sessions) -> None:
+    """Adds what operators watch of sessions."""
+    metrics.gauge("onnxscope_sessions", "Sessions kept ready.", lambda: sessions.session_count)
+    metrics.gauge("onnxscope_session_bytes", "Estimate of their memory.", lambda: sessions.byte_count)
+    metrics.gauge("onnxscope_plans", "Plans that have sessions ready.", lambda: len(sessions))
+    counts = sessions.counts
+    metrics.counter("onnxscope_plan_hits", "Plans asked for whose sessions were there.", lambda: counts.hits)
+    metrics.counter("onnxscope_plan_misses", "Plans asked for whose sessions were not.", lambda: counts.misses)
+    metrics.counter("onnxscope_plan_evictions", "Plans whose sessions made room.", lambda: counts.evictions)
+    metrics.counter("onnxscope_sessions_made", "Sessions made.", lambda: counts.made)
+    metrics.counter("onnxscope_session_making_seconds", "Seconds that took.", lambda: counts.making_seconds)
 
 
 async def serve(

@@ -82,6 +82,18 @@ class Settings(BaseSettings):
     max_sessions: int = Field(
         32, ge=2, description="onnxruntime sessions kept ready; the least recently used goes first"
     )
+    session_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="bytes of memory that sessions kept ready may take, by estimate and without what runs need; "
+        "weights that several share count once; half of the machine's or container's memory if not given",
+    )
+    shared_weights_bytes: int = Field(
+        64 * GIB,
+        ge=0,
+        description="bytes of disk for the weights of models as all their sessions map them, up to three times their "
+        "size; the least recently used model's go first, models above 1 GiB are left out; 0 for no sharing",
+    )
     max_model_bytes: int = Field(
         64 * GIB, ge=1, description="largest model that may be uploaded, with its external data"
     )
@@ -163,6 +175,11 @@ class Settings(BaseSettings):
     def shared_memory_limit_bytes(self) -> int:
         """What may be shared; where nothing is said, a quarter of what the machine or the container has."""
         return _memory() // 4 if self.shared_memory_bytes is None else self.shared_memory_bytes
+
+    @property
+    def session_budget_bytes(self) -> int:
+        """Bytes for sessions; where none are given, half of what the machine or the container has."""
+        return self.session_bytes or _memory() // 2
 
     @property
     def http_port_chosen(self) -> bool:

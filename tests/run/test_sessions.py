@@ -143,7 +143,7 @@ async def test_drop_forgets_a_model(builds: Builds) -> None:
         builds.gate.clear()
         making = asyncio.create_task(sessions.get("c", "one", builds, exact=False))
         await asyncio.sleep(0.02)
-        sessions.drop("one")
+        await sessions.drop("one")
         builds.gate.set()
         assert works(await making)
         assert len(sessions) == 1

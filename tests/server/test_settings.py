@@ -27,6 +27,8 @@ VALUES = {
     "max_input_bytes": "8",
     "memory_budget": "9000000",
     "shared_memory_bytes": "10000",
+    "shared_weights_bytes": "10001",
+    "session_bytes": "10002",
     "drain_seconds": "0.5",
     "grace_seconds": "2.5",
     "token": "secret",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 
 class Stoppable(Protocol):
@@ -32,6 +34,19 @@ class Endpoint:
         self.server.server_close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Read(Collector):
+    """A counter that is read when somebody looks."""
+
+    name: str
+    text: str
+    read: Callable[[], float]
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yields what it stands at."""
+        yield CounterMetricFamily(self.name, self.text, value=self.read())
+
+
 class Metrics:
     """What operators watch. A registry of its own: an embedding process may have several servers."""
 
@@ -53,6 +68,10 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read when somebody looks."""
         Gauge(name, text, registry=self._registry).set_function(read)
+
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Adds a counter that is kept elsewhere and read when somebody looks."""
+        self._registry.register(_Read(name, text, read))
 
     def serve(self, host: str, port: int) -> Endpoint:
         """Serves the metrics over HTTP.

@@ -29,7 +29,7 @@ class ModelServicer(ModelServiceServicer):
 
     Args:
         catalog: where the models are.
-        sessions: dropped for models that go.
+        sessions: made ready for models that come, dropped for those that go.
         runner: does what blocks.
         batch_axes: finds where rows are.
         check: trial load of a new model; raises ModelInvalidError.
@@ -68,7 +68,7 @@ class ModelServicer(ModelServiceServicer):
         entry, _ = await self._resolve(request.model, request.version)
         count = await self._runner.call(self._catalog.unload, request.model, request.version)
         if all(other.digest != entry.digest for other in self._catalog.entries()):
-            self._sessions.drop(entry.digest)
+            await self._sessions.drop(entry.digest)
             self._batch_axes.forget(entry.digest)
         return pb.UnloadModelResponse(unloaded_count=count)
 
@@ -111,6 +111,7 @@ class ModelServicer(ModelServiceServicer):
                     yield pb.UploadModelResponse(files_wanted=pb.FilesWanted(paths=wanted))
                     await self._receive(upload, requests, {path: sizes[path] for path in wanted})
             entry, model = await self._runner.call(upload.commit, self._check)
+            await self._sessions.prepare(entry.digest)
         finally:
             await self._runner.call(upload.abort)
         completed = pb.UploadCompleted(model=self._to_pb(entry, model), received_byte_count=upload.received_byte_count)
@@ -119,6 +120,7 @@ class ModelServicer(ModelServiceServicer):
     async def add_file(self, path: Path, name: str, version: str) -> pb.Model:
         """Takes a file of this machine into the catalog, in place: how an embedded client loads."""
         entry = await self._runner.call(self._catalog.add_file, path, name, version, self._check)
+        await self._sessions.prepare(entry.digest)
         return await self._describe(entry)
 
     async def _receive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -113,14 +114,20 @@ class CatalogModel:
         Args:
             paths: to graphs whose values are wanted: each call on the way there has a function of its own.
         """
-        proto = graph.parse(self._called)
         if paths:
+            proto = graph.parse(self._called)
             ways = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
             own_functions.give(proto, ways.__contains__)
-        model = graph.from_proto(proto)
+            model = graph.from_proto(proto)
+        else:
+            model = graph.from_disguised(self._disguised)
         if self.data_folder is not None:
             ir.external_data.set_base_dir(model.graph, self.data_folder)
         return model
+
+    @functools.cached_property
+    def _disguised(self) -> bytes:
+        return graph.disguised(graph.read(self._called))
 
     @property
     def hook_points(self) -> tuple[HookPoint, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from onnxscope_server.catalog.shared_weights import Placed
 from onnxscope_server.domain import Segment
 from onnxscope_server.run.session import Fingerprint, Opening, Session
 
@@ -21,6 +23,8 @@ class Chain:
         opening: how their sessions are opened.
         exact: without optimisation.
         fingerprint: reads the files of optimised graphs, for `cones`; None where nobody will ask.
+        place: makes a segment share its weights where it can; None for no sharing.
+        made: told when a session was made, in its thread, and in how many seconds.
 
     Attributes:
         segments: in the order in which they run.
@@ -37,11 +41,15 @@ class Chain:
         *,
         exact: bool,
         fingerprint: Fingerprint | None = None,
+        place: Callable[[Segment], Placed | None] | None = None,
+        made: Callable[[float], None] | None = None,
     ) -> None:
         self.segments = tuple(segments)
         self._opening = opening
         self._exact = exact
         self._fingerprint = fingerprint
+        self._place = place
+        self._made = made
         self._sessions: list[Session | None] = [None] * len(segments)
         self._locks = [threading.Lock() for _ in segments]
         self.session(0)
@@ -52,9 +60,9 @@ class Chain:
         return self._fingerprint is not None
 
     @property
-    def byte_count(self) -> int:
-        """An upper estimate of the memory of the sessions that are made."""
-        return sum(session.byte_count for session in self._sessions if session is not None)
+    def sessions(self) -> list[Session]:
+        """The sessions that are made."""
+        return [session for session in self._sessions if session is not None]
 
     @property
     def node_count(self) -> int:
@@ -85,10 +93,15 @@ class Chain:
         with self._locks[index]:
             session = self._sessions[index]
             if session is None:
-                session = self._sessions[index] = Session(
-                    self.segments[index], self._opening, exact=self._exact, fingerprint=self._fingerprint
-                )
+                start = time.perf_counter()
+                session = self._sessions[index] = self._session(self.segments[index])
+                if self._made is not None:
+                    self._made(time.perf_counter() - start)
             return session
+
+    def _session(self, segment: Segment) -> Session:
+        placed = self._place(segment) if self._place is not None else None
+        return Session(segment, self._opening, exact=self._exact, fingerprint=self._fingerprint, placed=placed)
 
     def cones(self) -> Mapping[str, Any]:
         """Returns the fingerprints of the model's own outputs, over all segments; makes what sessions are missing."""

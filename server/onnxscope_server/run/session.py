@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,14 +15,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
 from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
-from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
+from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
 from onnxscope_server.run.binding import run_bound, targets
 from onnxscope_server.run.environment import SILENT, check_custom_ops, ort, threads_are_shared
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
 
+_log = logging.getLogger(__name__)
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
@@ -90,17 +93,25 @@ class Opening:
             ModelInvalidError: onnxruntime refuses the graph.
             OutOfMemoryError: there is not enough memory for it.
         """
-        settings = dict(entries or {})
-        if data_folder is not None:
-            settings[_DATA_FOLDER] = str(data_folder)
-        with self._options(settings, optimised_file, exact=exact) as options:
+        with self.options(data_folder, exact=exact, optimised_file=optimised_file, entries=entries) as options:
             try:
                 return ort.InferenceSession(graph, options, providers=list(self.providers), enable_fallback=0)
             except Exception as error:
                 raise load_failure(error) from error
 
     @contextmanager
-    def _options(self, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> Iterator[Any]:
+    def options(
+        self,
+        data_folder: Path | None,
+        *,
+        exact: bool,
+        optimised_file: Path | None = None,
+        entries: Mapping[str, str] | None = None,
+    ) -> Iterator[Any]:
+        """Gives the `onnxruntime.SessionOptions` of a session; see `open`."""
+        settings = dict(entries or {})
+        if data_folder is not None:
+            settings[_DATA_FOLDER] = str(data_folder)
         if self.session_options is None:
             options = ort.SessionOptions()
             if threads_are_shared():
@@ -147,6 +158,7 @@ class Session:
         exact: without optimisation.
         fingerprint: reads the optimised graph's file, beside which there may be `OPTIMISED_WEIGHTS`, for `cones` of the
             model's own outputs; None where nobody will ask.
+        placed: the segment, optimised and with its weights where others map them too; None to open it as it is.
 
     Attributes:
         segment: what it runs.
@@ -154,6 +166,8 @@ class Session:
         optional_inputs: declared type of each input that has a default.
         outputs: declared type of each output; None where onnxruntime's notation is unknown.
         providers: execution providers that really serve it.
+        byte_count: estimate of the memory that it takes for itself.
+        shared: bytes of each weight that it shares with other sessions of the model.
 
     Raises:
         ModelInvalidError: onnxruntime refuses the segment.
@@ -167,6 +181,7 @@ class Session:
         *,
         exact: bool,
         fingerprint: Fingerprint | None = None,
+        placed: Placed | None = None,
     ) -> None:
         self.segment = segment
         self._fingerprint = fingerprint
@@ -179,7 +194,7 @@ class Session:
         self._cones: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
         try:
-            self._session = self._open(opening, exact=exact)
+            self._session, self.byte_count, self.shared = self._opened(opening, placed, exact=exact)
         except BaseException:
             self._forget_optimised()
             raise
@@ -193,12 +208,6 @@ class Session:
     def keeps_optimised(self) -> bool:
         """Whether `cones` has an answer."""
         return self._fingerprint is not None
-
-    @functools.cached_property
-    def byte_count(self) -> int:
-        """An upper estimate of its memory: the graph and the files of its data folder."""
-        folder = self.segment.data_folder
-        return len(self.segment.graph) + (_folder_bytes(folder) if folder is not None else 0)
 
     def cones(self, given: Mapping[str, Any] = MappingProxyType({})) -> Mapping[str, Any]:
         """Returns the fingerprints of the model's own outputs, and of what is handed to other segments.
@@ -300,6 +309,20 @@ class Session:
         except Exception as error:
             raise run_failure(error) from error
 
+    def _opened(self, opening: Opening, placed: Placed | None, *, exact: bool) -> tuple[Any, int, Mapping[Any, int]]:
+        """Returns onnxruntime's session, its own bytes and those that it shares."""
+        if placed is not None:
+            try:
+                session = opening.open(placed.graph, placed.folder, exact=True)
+            except OnnxscopeServerError as error:
+                _log.warning("a segment is opened with weights of its own: %s", error)
+            else:
+                if self._optimised_file is not None:
+                    self._optimised_file.write_bytes(placed.optimised)
+                return session, placed.own_bytes, placed.shared
+        graph = self.segment.graph
+        return self._open(opening, exact=exact), len(graph) + weight_bytes(graph), {}
+
     def _open(self, opening: Opening, *, exact: bool) -> Any:
         open_with = functools.partial(
             opening.open, self.segment.graph, self.segment.data_folder, exact=exact, optimised_file=self._optimised_file
@@ -362,10 +385,6 @@ class Session:
 
 def _declared(nodes: Sequence[Any]) -> dict[str, ValueType | None]:
     return {node.name: declared_type(node.type, node.shape) for node in nodes}
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 def _entry(options: Any, key: str) -> str:

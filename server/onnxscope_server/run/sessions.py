@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from onnxscope_server.domain import Segment
 from onnxscope_server.run.chain import Chain
+from onnxscope_server.run.heap import trim
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Fingerprint, Opening
+from onnxscope_server.run.sharing import Sharing
 
 __all__ = ["Chain", "Sessions"]
 
+_TIDY_SECONDS = 1.0
 _Key = tuple[Hashable, bool]
 
 
@@ -30,6 +35,25 @@ class _Making:
     task: asyncio.Task[Chain]
 
 
+@dataclass(slots=True)
+class Counts:
+    """What happened to a cache since it was made.
+
+    Attributes:
+        hits: how often a chain was there that somebody asked for.
+        misses: how often it had to be made, or was being made.
+        evictions: chains that went because there were too many, or too large ones.
+        made: sessions.
+        making_seconds: that making them took.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    made: int = 0
+    making_seconds: float = 0.0
+
+
 class Sessions:
     """Chains of sessions by key, the least recently used of which go first; used from one event loop.
 
@@ -39,9 +63,13 @@ class Sessions:
         runner: makes sessions in its threads.
         opening: how they are opened.
         max_sessions: how many chains are kept.
-        max_bytes: how much memory they may take by their estimates; None for no limit. The newest one is always
-            kept.
+        max_bytes: how much memory they may take by their estimates, weights that several share counted once; None for
+            no limit. The newest one is always kept.
         fingerprint: reads the file of an optimised graph, for `Chain.cones`.
+        sharing: lets the sessions of a model share its weights; None where each has its own.
+
+    Attributes:
+        counts: what happened so far.
     """
 
     def __init__(
@@ -52,17 +80,37 @@ class Sessions:
         max_sessions: int,
         max_bytes: int | None = None,
         fingerprint: Fingerprint | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
+        self.counts = Counts()
         self._runner = runner
         self._opening = opening
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._fingerprint = fingerprint
+        self._sharing = sharing
+        self._tidying: asyncio.TimerHandle | None = None
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._making: dict[_Key, _Making] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def session_count(self) -> int:
+        """Number of onnxruntime sessions; a chain has one or more."""
+        return sum(len(item.chain.sessions) for item in self._kept.values())
+
+    @property
+    def byte_count(self) -> int:
+        """Estimate of their memory; weights that several share count once."""
+        own = 0
+        shared: dict[Hashable, int] = {}
+        for item in self._kept.values():
+            for session in item.chain.sessions:
+                own += session.byte_count
+                shared |= {(item.digest, weight): size for weight, size in session.shared.items()}
+        return own + sum(shared.values())
 
     async def get(
         self,
@@ -94,7 +142,9 @@ class Sessions:
         kept = self._kept.get(place)
         if kept is not None and (kept.chain.keeps_optimised or not keep_optimised):
             self._kept.move_to_end(place)
+            self.counts.hits += 1
             return kept.chain
+        self.counts.misses += 1
         making = self._making.get(place)
         if making is None or (keep_optimised and not making.keeps_optimised):
             task = asyncio.create_task(self._make(place, digest, build, keep_optimised=keep_optimised))
@@ -106,20 +156,41 @@ class Sessions:
         """Forgets one chain; it lives on until its last run has ended."""
         self._kept.pop((key, exact), None)
 
-    def drop(self, digest: str) -> None:
-        """Forgets all chains of a model, those too that are being made."""
+    async def prepare(self, digest: str) -> None:
+        """Makes the weights of a model ready to be shared, so that its first chain need not wait for that."""
+        if self._sharing is not None:
+            await self._runner.call(self._sharing.prepare, digest)
+            self._tidy()
+
+    async def drop(self, digest: str) -> None:
+        """Forgets all chains of a model that is gone, those too that are being made, and its shared weights."""
         for kept in [place for place, item in self._kept.items() if item.digest == digest]:
             del self._kept[kept]
         for making in [place for place, item in self._making.items() if item.digest == digest]:
             del self._making[making]
+        if self._sharing is not None:
+            await self._runner.call(self._sharing.forget, digest)
+        self._tidy()
 
     async def _make(
         self, place: _Key, digest: str, build: Callable[[], Sequence[Segment]], *, keep_optimised: bool
     ) -> Chain:
-        fingerprint = self._fingerprint if keep_optimised else None
+        loop, exact = asyncio.get_running_loop(), place[1]
+        share = functools.partial(self._sharing.placed, digest, exact=exact) if self._sharing is not None else None
+
+        def made(seconds: float) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._made, seconds)
 
         def work() -> Chain:
-            return Chain(build(), self._opening, exact=place[1], fingerprint=fingerprint)
+            return Chain(
+                build(),
+                self._opening,
+                exact=exact,
+                fingerprint=self._fingerprint if keep_optimised else None,
+                place=share,
+                made=made,
+            )
 
         task = asyncio.current_task()
         try:
@@ -135,13 +206,27 @@ class Sessions:
             if making is not None and making.task is task:
                 del self._making[place]
 
-    def _shrink(self) -> None:
-        while len(self._kept) > 1 and (len(self._kept) > self._max_sessions or self._too_large()):
-            self._kept.popitem(last=False)
+    def _made(self, seconds: float) -> None:
+        self.counts.made += 1
+        self.counts.making_seconds += seconds
+        self._shrink()
+        self._tidy()
 
-    def _too_large(self) -> bool:
-        total = sum(item.chain.byte_count for item in self._kept.values())
-        return self._max_bytes is not None and total > self._max_bytes
+    def _tidy(self) -> None:
+        """Gives freed memory back in a while: making the next session is much faster where it is still there."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+        loop = asyncio.get_running_loop()
+        self._tidying = loop.call_later(_TIDY_SECONDS, loop.run_in_executor, None, trim)
+
+    def _shrink(self) -> None:
+        while len(self._kept) > 1 and (len(self._kept) > self._max_sessions or self._is_too_large):
+            self._kept.popitem(last=False)
+            self.counts.evictions += 1
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._max_bytes is not None and self.byte_count > self._max_bytes
 
 
 def _read(task: asyncio.Task[Chain]) -> None:
