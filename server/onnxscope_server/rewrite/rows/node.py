@@ -101,6 +101,13 @@ class Node:
             raise self.mixes(f"depends on the number of rows in input {index}")
         return known
 
+    def on(self, facts: Facts, axis: int | None = None) -> RowAxis:
+        """Returns the place of a value's rows, on another axis where one is given."""
+        rows = facts.rows
+        if rows is None:
+            raise self.mixes("takes rows where it wants the same for all")
+        return rows if axis is None else RowAxis(axis, rows.per_row)
+
     def mixes(self, why: str) -> MixedRowsError:
         """Returns the error that says what this node does to the rows."""
         name = f" {self.proto.name!r}" if self.proto.name else ""
@@ -109,13 +116,6 @@ class Node:
 
 Placed: TypeAlias = RowAxis | Facts | None
 Rule: TypeAlias = Callable[[Node], Sequence[Placed]]
-
-
-def on(facts: Facts, axis: int | None = None) -> RowAxis:
-    """Returns the place of a value's rows, on another axis where one is given."""
-    rows = facts.rows
-    assert rows is not None  # noqa: S101  # asked of values with rows only
-    return rows if axis is None else RowAxis(axis, rows.per_row)
 
 
 def rowed(facts: Facts, shape: Sequence[Size], axis: int) -> Facts:

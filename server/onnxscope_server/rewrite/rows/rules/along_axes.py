@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from onnxscope_server.rewrite.rows.facts import Count, Size
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule
 from onnxscope_server.rewrite.rows.rules.elementwise import stays_beside
 
 _SOFTMAX_OVER_ONE_AXIS = 13
@@ -18,7 +18,7 @@ def _reduced(node: Node) -> list[Placed]:
     axes = node.whole_numbers(1, "axes")
     if not axes:
         if node.attribute("noop_with_empty_axes", 0):
-            return [on(x)]
+            return [node.on(x)]
         raise node.mixes("reduces over all axes, the rows' too")
     return [_without(node, {axis % (x.rank or 1) for axis in axes}, keeps=bool(node.attribute("keepdims", 1)))]
 
@@ -32,10 +32,10 @@ def _found(node: Node) -> list[Placed]:
 
 def _without(node: Node, gone: Collection[int], *, keeps: bool) -> Placed:
     x = node.ranked(0)
-    place = on(x)
+    place = node.on(x)
     if place.axis in gone:
         raise node.mixes("reduces over the rows")
-    return on(x, place.axis - (0 if keeps else sum(axis < place.axis for axis in gone)))
+    return node.on(x, place.axis - (0 if keeps else sum(axis < place.axis for axis in gone)))
 
 
 def _softmax(node: Node) -> list[Placed]:
@@ -47,7 +47,7 @@ def _softmax(node: Node) -> list[Placed]:
         over = range(node.attribute("axis", 1) % rank, rank)
     if x.axis in over:
         raise node.mixes("normalises over the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _over_axis(default: int) -> Rule:
@@ -58,7 +58,7 @@ def _over_axis(default: int) -> Rule:
         node.all_fixed(1)
         if node.attribute("axis", default) % (x.rank or 1) == x.axis:
             raise node.mixes("computes along the rows")
-        return [on(x)]
+        return [node.on(x)]
 
     return rule
 
@@ -68,13 +68,13 @@ def _summed_up(node: Node) -> list[Placed]:
     x = node.ranked(0)
     if x.axis in [axis % (x.rank or 1) for axis in node.whole_numbers(1) or []]:
         raise node.mixes("adds up along the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _over_the_last(node: Node) -> list[Placed]:
     """LayerNormalization and its kin: over the axes from one on, then a scale and a bias beside them."""
     x = node.ranked(0)
-    place = on(x)
+    place = node.on(x)
     rank = x.rank or 1
     if place.axis >= node.attribute("axis", -1) % rank:
         raise node.mixes("normalises over the rows")
@@ -98,20 +98,20 @@ def _batch_normalization(node: Node) -> list[Placed]:
         raise node.mixes("normalises by the statistics of the whole batch: it is in training mode")
     if x.axis == 1 or not node.attribute("spatial", 1):
         raise node.mixes("has a scale for each row")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _mean_variance(node: Node) -> list[Placed]:
     x = node.ranked(0)
     if x.axis in [axis % (x.rank or 1) for axis in node.attribute("axes", [0, 2, 3])]:
         raise node.mixes("normalises over the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _resized(node: Node) -> list[Placed]:
     """Resize and Upsample: along the rows nothing may change."""
     x = node.ranked(0)
-    place, rank = on(x), x.rank or 0
+    place, rank = node.on(x), x.rank or 0
     axes = [axis % rank for axis in node.attribute("axes") or range(rank)]
     if node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
         raise node.mixes("cuts out a region of the whole batch")
@@ -138,7 +138,7 @@ def _fourier(node: Node) -> list[Placed]:
     axis = node.attribute("axis", 1) if node.version < 20 else (node.whole_numbers(2) or [-2])[0]  # noqa: PLR2004
     if x.axis in (last, axis % (x.rank or 1)):
         raise node.mixes("transforms along the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 _REDUCTIONS = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()  # noqa: SIM905  # easier to read

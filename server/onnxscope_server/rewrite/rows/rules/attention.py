@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnxscope_server.rewrite.rows.facts import Facts
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on, rowed
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, rowed
 
 _ATTENTION_RANK = 4
 
@@ -23,7 +23,7 @@ def _attention(node: Node) -> list[Placed]:
         shape = node.ranked(3).shape or ()
         if len(shape) == _ATTENTION_RANK and shape[0] != 1:
             raise node.mixes("has a mask that may have an entry for each row")
-    return [on(query)] * len(node.proto.output)
+    return [node.on(query)] * len(node.proto.output)
 
 
 def _rotated(node: Node) -> list[Placed]:
@@ -38,7 +38,7 @@ def _rotated(node: Node) -> list[Placed]:
         _rows_in_front(node, x, 1, 2)
     if x.axis != 0:
         raise node.mixes("wants the rows along axis 0, and they lie elsewhere")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _heads(node: Node) -> list[Placed]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from onnxscope_server.domain import RowAxis
 from onnxscope_server.rewrite.rows.facts import Facts
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule
 from onnxscope_server.rewrite.rows.rules.elementwise import stays_beside
 
 
@@ -19,10 +19,10 @@ def product_of(node: Node, left: Facts, right: Facts) -> RowAxis:
     if not all(side.has_rows or side.is_fixed for side in (left, right)):
         raise node.mixes("computes with the number of rows")
     if len(right.shape) == 1:
-        return on(left)
+        return node.on(left)
     rank = max(len(left.shape), len(right.shape))
     sides = [side for side in (left, right) if side.has_rows]
-    place, *others = [on(side, on(side).axis + rank - len(side.shape or ())) for side in sides]
+    place, *others = [node.on(side, node.on(side).axis + rank - len(side.shape or ())) for side in sides]
     is_matrix_axis = place.axis >= rank - 2
     if others:
         if is_matrix_axis or others[0] != place:
@@ -71,11 +71,11 @@ def _gemm(node: Node) -> list[Placed]:
     if rows.axis != (1 - axis if node.attribute(turned, 0) else axis):
         raise node.mixes("adds up over the rows")
     if beside is not None and beside.has_rows:
-        if on(beside, on(beside).axis - (beside.rank or 0)) != on(rows, axis - 2):
+        if node.on(beside, node.on(beside).axis - (beside.rank or 0)) != node.on(rows, axis - 2):
             raise node.mixes("adds rows that lie along another axis")
     elif node.fixed(2) is not None and not stays_beside(node.ranked(2), axis - 2):
         raise node.mixes("adds a value that may have an entry for each row")
-    return [on(rows, axis)]
+    return [node.on(rows, axis)]
 
 
 def _einsum(node: Node) -> list[Placed]:
@@ -88,7 +88,7 @@ def _einsum(node: Node) -> list[Placed]:
     for index, own in enumerate(labels):
         given = node.ranked(index)
         if given.has_rows and len(own) == given.rank:
-            found.add((own[on(given).axis], on(given).per_row))
+            found.add((own[node.on(given).axis], node.on(given).per_row))
     if len(found) != 1:
         raise node.mixes("multiplies rows with each other")
     ((label, per_row),) = found
@@ -111,7 +111,7 @@ def _first_axis(node: Node) -> RowAxis:
     x = node.given(0)
     if x.axis != 0:
         raise node.mixes("wants the rows along axis 0, and they lie elsewhere")
-    return on(x)
+    return node.on(x)
 
 
 def _max_pool(node: Node) -> list[Placed]:
@@ -137,16 +137,16 @@ def _recurrent(node: Node) -> list[Placed]:
     """LSTM, GRU and RNN: rows along the batch axis, in the states that begin too."""
     x = node.ranked(0)
     batch_first = bool(node.attribute("layout", 0))
-    if on(x).axis != (0 if batch_first else 1):
+    if node.on(x).axis != (0 if batch_first else 1):
         raise node.mixes("steps along the rows: they lie along its sequence axis")
     for index in (1, 2, 3, 7):
         node.fixed(index)
     for index, axis in ((4, 0), (5, 0 if batch_first else 1), (6, 0 if batch_first else 1)):
         given = node.at(index)
-        if given is not None and given.rows != on(x, axis):
+        if given is not None and given.rows != node.on(x, axis):
             raise node.mixes("has lengths or states that are not one for each row")
     axes = (0, 0, 0) if batch_first else (2, 1, 1)
-    return [on(x, axis) for axis in axes[: len(node.proto.output)]]
+    return [node.on(x, axis) for axis in axes[: len(node.proto.output)]]
 
 
 def _dynamic(node: Node) -> list[Placed]:

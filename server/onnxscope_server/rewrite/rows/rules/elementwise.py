@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from onnxscope_server.domain import RowAxis
 from onnxscope_server.rewrite.rows.facts import Facts
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule
 
 _FLOAT32 = 1
 
@@ -27,7 +27,7 @@ def broadcast(node: Node, operands: Sequence[Facts]) -> RowAxis:
         if operand.shape is None:
             raise node.mixes("has an operand whose rank is not known before it runs")
         rank = max(rank, len(operand.shape))
-    places = {on(item, on(item).axis + rank - len(item.shape or ())) for item in operands if item.has_rows}
+    places = {node.on(item, node.on(item).axis + rank - len(item.shape or ())) for item in operands if item.has_rows}
     if len(places) != 1:
         raise node.mixes("joins values whose rows lie along different axes")
     (place,) = places
@@ -58,21 +58,21 @@ def _alone(node: Node) -> list[Placed]:
 
 def _cast_like(node: Node) -> list[Placed]:
     """Of the second input only the type is read."""
-    return [on(node.given(0)) if node.given(0).has_rows else node.fixed(0)]
+    return [node.on(node.given(0)) if node.given(0).has_rows else node.fixed(0)]
 
 
 def _dropout(node: Node) -> list[Placed]:
     training = node.numbers(2)
     if (training is not None and training != [0]) or (node.version < 7 and not node.attribute("is_test", 0)):  # noqa: PLR2004
         raise node.mixes("draws random numbers: it is in training mode")
-    place = on(node.given(0))
+    place = node.on(node.given(0))
     return [place, place]
 
 
 def quantized(node: Node) -> list[Placed]:
     """QuantizeLinear and DequantizeLinear: a scale for all, or one for each entry of another axis."""
     x = node.ranked(0)
-    place = on(x)
+    place = node.on(x)
     for index in (1, 2):
         scale = node.fixed(index)
         if scale is None or scale.shape in ((), (1,)):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from onnxscope_server.domain import RowAxis
 from onnxscope_server.rewrite.rows.facts import Count, Facts, Size, product
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on, rowed
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, rowed
 from onnxscope_server.settings import MOST_BATCH_ROWS
 
 _INT64 = 7
@@ -28,7 +29,7 @@ def reshaped(node: Node, x: Facts, target: Sequence[Size]) -> Facts:
     Raises:
         MixedRowsError: the rows don't stay along an axis.
     """
-    shape, rows = x.shape or (), on(x)
+    shape, rows = x.shape or (), node.on(x)
     sizes = list(target)
     counted = [axis for axis, size in enumerate(sizes) if isinstance(size, Count)]
     if -1 in sizes:
@@ -63,7 +64,7 @@ def _reshape(node: Node) -> list[Placed]:
 
 def _flatten(node: Node) -> list[Placed]:
     x = node.ranked(0)
-    shape, rows = x.shape or (), on(x)
+    shape, rows = x.shape or (), node.on(x)
     axis = node.attribute("axis", 1)
     axis += len(shape) if axis < 0 else 0
 
@@ -85,10 +86,10 @@ def _squeeze(node: Node) -> list[Placed]:
         raise node.mixes("drops all axes of size 1, the rows' too where there is a single one")
     rank = x.rank or 0
     gone = {axis % rank for axis in axes}
-    place = on(x)
+    place = node.on(x)
     if place.axis in gone:
         raise node.mixes("drops the axis of the rows")
-    return [on(x, place.axis - sum(axis < place.axis for axis in gone))]
+    return [node.on(x, place.axis - sum(axis < place.axis for axis in gone))]
 
 
 def _unsqueeze(node: Node) -> list[Placed]:
@@ -97,13 +98,13 @@ def _unsqueeze(node: Node) -> list[Placed]:
     rank = (x.rank or 0) + len(axes)
     new = {axis % rank for axis in axes}
     kept = [axis for axis in range(rank) if axis not in new]
-    return [on(x, kept[on(x).axis])]
+    return [node.on(x, kept[node.on(x).axis])]
 
 
 def _transpose(node: Node) -> list[Placed]:
     x = node.ranked(0)
     order = node.attribute("perm") or list(reversed(range(x.rank or 0)))
-    return [on(x, list(order).index(on(x).axis))]
+    return [node.on(x, list(order).index(node.on(x).axis))]
 
 
 def _expand(node: Node) -> list[Placed]:
@@ -185,7 +186,7 @@ def _concat(node: Node) -> list[Placed]:
         raise node.mixes("puts values with rows beside others that have none, or have them elsewhere")
     if axis == first.axis:
         raise node.mixes("puts the rows of one value behind those of another")
-    return [on(first)]
+    return [node.on(first)]
 
 
 def _split(node: Node) -> list[Placed]:
@@ -193,7 +194,7 @@ def _split(node: Node) -> list[Placed]:
     node.all_fixed(1)
     if node.attribute("axis", 0) % (x.rank or 1) == x.axis:
         raise node.mixes("splits along the rows")
-    return [on(x)] * len(node.proto.output)
+    return [node.on(x)] * len(node.proto.output)
 
 
 def _slice(node: Node) -> list[Placed]:
@@ -218,9 +219,15 @@ def _slice(node: Node) -> list[Placed]:
     if x.axis in places:
         at = places.index(x.axis)
         step = 1 if steps is None else None if steps.content is None else steps.content.tolist()[at]
-        if bounds[0] is None or bounds[1] is None or bounds[0][at] != 0 or step != 1 or not _is_end(x, bounds[1][at]):
+        if (
+            bounds[0] is None
+            or bounds[1] is None
+            or bounds[0][at] != 0
+            or step != 1
+            or not _is_end(node.on(x), bounds[1][at])
+        ):
             raise node.mixes("takes some of the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _along_rows(node: Node, x: Facts, index: int) -> bool:
@@ -236,10 +243,10 @@ def _along_rows(node: Node, x: Facts, index: int) -> bool:
     return opened == [x.axis]
 
 
-def _is_end(x: Facts, end: Size) -> bool:
+def _is_end(rows: RowAxis, end: Size) -> bool:
     if isinstance(end, Count):
-        return end.per_row >= on(x).per_row
-    return isinstance(end, int) and end >= on(x).per_row * MOST_BATCH_ROWS
+        return end.per_row >= rows.per_row
+    return isinstance(end, int) and end >= rows.per_row * MOST_BATCH_ROWS
 
 
 def _pad(node: Node) -> list[Placed]:
@@ -252,22 +259,22 @@ def _pad(node: Node) -> list[Placed]:
         at = places.index(x.axis)
         if pads[at] or pads[at + len(places)]:
             raise node.mixes("adds or takes away rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _between_channels_and_space(node: Node) -> list[Placed]:
     x = node.ranked(0)
     if x.axis != 0:
         raise node.mixes("moves elements along the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 def _trilu(node: Node) -> list[Placed]:
     x = node.ranked(0)
     node.fixed(1)
-    if on(x).axis >= (x.rank or 0) - 2:
+    if node.on(x).axis >= (x.rank or 0) - 2:
         raise node.mixes("cuts a triangle that stretches along the rows")
-    return [on(x)]
+    return [node.on(x)]
 
 
 RULES: Mapping[tuple[str, str], Rule] = {

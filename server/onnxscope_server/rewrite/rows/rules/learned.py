@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnxscope_server.rewrite.rows.facts import Count, Facts, product
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on, rowed
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, rowed
 
 _MATRIX = 2
 _FLOAT32 = 1
@@ -32,7 +32,7 @@ def _check(node: Node) -> Count:
     node.all_fixed(1)
     if x.axis != 0 or x.rank != _MATRIX:
         raise node.mixes("wants [row, feature]")
-    return Count(on(x).per_row)
+    return Count(node.on(x).per_row)
 
 
 def _features(node: Node) -> list[Placed]:
@@ -40,7 +40,7 @@ def _features(node: Node) -> list[Placed]:
     first = node.ranked(0)
     if first.axis != 0 or any(item is None or item.rows != first.rows or item.rank != _MATRIX for item in node.inputs):
         raise node.mixes("wants [row, feature] in all its inputs")
-    return [rowed(Facts(first.data_type, None), [Count(on(first).per_row), None], 0)]
+    return [rowed(Facts(first.data_type, None), [Count(node.on(first).per_row), None], 0)]
 
 
 def _picked(node: Node) -> list[Placed]:
@@ -50,11 +50,11 @@ def _picked(node: Node) -> list[Placed]:
         node.fixed(0)
         if places.rank != 1 or product((x.shape or ())[:-1]) != 1:
             raise node.mixes("picks from several lists for all rows")
-        return [rowed(Facts(x.data_type, None), [1, Count(on(places).per_row)], 1)]
+        return [rowed(Facts(x.data_type, None), [1, Count(node.on(places).per_row)], 1)]
     node.fixed(1)
-    if on(x).axis == (x.rank or 1) - 1:
+    if node.on(x).axis == (x.rank or 1) - 1:
         raise node.mixes("picks some of the rows")
-    return [rowed(x, [*(x.shape or ())[:-1], None], on(x).axis)]
+    return [rowed(x, [*(x.shape or ())[:-1], None], node.on(x).axis)]
 
 
 def _listed(node: Node) -> list[Placed]:
@@ -62,7 +62,7 @@ def _listed(node: Node) -> list[Placed]:
     x = node.ranked(0)
     if x.axis != 0 or x.rank != _MATRIX:
         raise node.mixes("wants [row, class]")
-    return [rowed(Facts(None, None), [Count(on(x).per_row)], 0)]
+    return [rowed(Facts(None, None), [Count(node.on(x).per_row)], 0)]
 
 
 RULES: Mapping[tuple[str, str], Rule] = {

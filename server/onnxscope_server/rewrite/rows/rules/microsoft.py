@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnxscope_server.rewrite.rows.facts import Count, Facts, Size
-from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, on, rowed
+from onnxscope_server.rewrite.rows.node import Node, Placed, Rule, rowed
 from onnxscope_server.rewrite.rows.rules.contracting import product_of, scalars
 from onnxscope_server.rewrite.rows.rules.elementwise import broadcast, quantized
 
@@ -48,7 +48,7 @@ def _pooled(node: Node) -> list[Placed]:
     x = node.ranked(0)
     if x.axis != 0:
         raise node.mixes("wants the rows along axis 0, and they lie elsewhere")
-    return [rowed(x, [Count(on(x).per_row), *[None] * ((x.rank or 1) - 1)], 0)]
+    return [rowed(x, [Count(node.on(x).per_row), *[None] * ((x.rank or 1) - 1)], 0)]
 
 
 def _normalised(node: Node) -> list[Placed]:
@@ -73,7 +73,7 @@ def _embedded(node: Node) -> list[Placed]:
         raise node.mixes("wants words, segments and a mask for each row")
     shape = [*(words.shape or ()), (table.shape or (None,))[-1]]
     embedded = rowed(Facts(table.data_type, None), shape, 0)
-    lengths = rowed(words, [Count(on(words).per_row)], 0)
+    lengths = rowed(words, [Count(node.on(words).per_row)], 0)
     return [embedded, lengths, embedded]
 
 
