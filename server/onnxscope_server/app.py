@@ -33,6 +33,7 @@ from onnxscope_server.api.status import Gate
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.pipeline.batch_axes import BatchAxes
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.rewrite.fingerprint import cones_of_file
@@ -94,7 +95,8 @@ class Services:
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
-        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes)
+        verb = Captures(catalog, sessions, runner, budget)
+        captures = CaptureServicer(verb, Batching(verb, runner, settings), settings.max_input_bytes)
         return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), folder)
 
     async def load_models_folder(self) -> None:

@@ -17,10 +17,12 @@ from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared, joined
 from onnxscope_server.pipeline.stream import Batch, Stream
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
+_EMBEDDED = "embedded"
 R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
 
 
@@ -29,11 +31,13 @@ class CaptureServicer(CaptureServiceServicer):
 
     Args:
         captures: the verb.
+        batching: the same verb, for small requests that come at the same time.
         max_input_bytes: largest inputs of one run.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+    def __init__(self, captures: Captures, batching: Batching, max_input_bytes: int) -> None:
         self._captures = captures
+        self._batching = batching
         self._max_input_bytes = max_input_bytes
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
@@ -57,10 +61,14 @@ class CaptureServicer(CaptureServiceServicer):
             for part in request.inputs:
                 inbox.feed(part)
         inputs, masks = inbox.batch()
-        groups = await self._captures.groups(prepared, inputs)
+        is_batched = self._batching.takes(prepared, inputs, masks)
+        groups = (prepared.plan,) if is_batched else await self._captures.groups(prepared, inputs)
         ends: list[Result] = []
         for group in groups:
-            result = await self._captures.run_group(prepared, group, inputs, masks)
+            if is_batched:
+                result = await self._batching.run(prepared, inputs, masks, context.peer())
+            else:
+                result = await self._captures.run_group(prepared, group, inputs, masks)
             entries = [_value_entries(result)]
             if not ends:
                 plan = plan_to_pb(self._captures.planned(prepared, {}))
@@ -81,7 +89,7 @@ class CaptureServicer(CaptureServiceServicer):
         spec, first = await _opening(requests)
         batches = self._batches(first, requests)
         count = 0
-        async with aclosing(self.stream(spec, dict(first.carry), batches)) as results:
+        async with aclosing(self.stream(spec, dict(first.carry), batches, context.peer())) as results:
             async for plan, result in results:
                 for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, result)):
                     yield response
@@ -100,10 +108,10 @@ class CaptureServicer(CaptureServiceServicer):
         return await self._run(prepared, inputs, masks)
 
     async def stream(
-        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
+        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch], caller: str = _EMBEDDED
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Runs the model on batches of this process; the plan comes with every result."""
-        stream = Stream(self._captures, spec_from_pb(spec), carry)
+        stream = Stream(self._captures, self._batching, spec_from_pb(spec), carry, caller)
         prepared = await stream.prepare()
         plan = plan_to_pb(self._captures.planned(prepared, {}))
         async with aclosing(stream.results(prepared, batches)) as results:
@@ -113,7 +121,7 @@ class CaptureServicer(CaptureServiceServicer):
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
-        result = await self._captures.run(prepared, inputs, masks)
+        result = await self._batching.run(prepared, inputs, masks, _EMBEDDED)
         return plan_to_pb(self._captures.planned(prepared, {})), result
 
     async def _batches(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Result, Value
 from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 
 Batch = tuple[Mapping[str, Value], Mapping[str, Array]]
@@ -22,14 +23,20 @@ class Stream:
     waits. Results come in the order of the batches.
 
     Args:
-        captures: runs each batch.
+        captures: makes the plan ready.
+        batching: runs each batch.
         spec: what to capture.
         carry: output name -> input name: what one batch's output holds is the next batch's input, unless
             that batch brings its own.
+        caller: whose stream it is.
     """
 
-    def __init__(self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str]) -> None:
+    def __init__(
+        self, captures: Captures, batching: Batching, spec: CaptureSpec, carry: Mapping[str, str], caller: str
+    ) -> None:
         self._captures = captures
+        self._batching = batching
+        self._caller = caller
         self._carry = dict(carry)
         self._hide_outputs = bool(carry) and spec.outputs is OutputMode.NONE
         self._spec = replace(spec, outputs=OutputMode.INSTRUMENTED) if self._hide_outputs else spec
@@ -79,6 +86,10 @@ class Stream:
     async def _runs(self, prepared: Prepared, batches: AsyncIterator[Batch]) -> AsyncGenerator[Result, None]:
         carried: dict[str, Value] = {}
         async for inputs, masks in batches:
-            result = await self._captures.run(prepared, {**carried, **inputs}, masks)
+            # a stream with state keeps to itself
+            if self._carry:
+                result = await self._captures.run(prepared, {**carried, **inputs}, masks)
+            else:
+                result = await self._batching.run(prepared, inputs, masks, self._caller)
             carried = {target: result.outputs[source] for source, target in self._carry.items()}
             yield replace(result, outputs={}) if self._hide_outputs else result

@@ -199,48 +199,27 @@ def _split(node: Node) -> list[Placed]:
 
 def _slice(node: Node) -> list[Placed]:
     x = node.ranked(0)
-    starts, ends = node.at(1), node.at(2)
-    if node.version < 10:  # noqa: PLR2004  # the opset in which bounds became inputs
-        bounds = node.attribute("starts"), node.attribute("ends")
-        axes, steps = node.attribute("axes"), None
-    else:
-        for index in (1, 2, 4):
-            if not _along_rows(node, x, index):
-                node.fixed(index)
-        bounds = (
-            None if starts is None or starts.content is None else starts.content.tolist(),
-            None if ends is None or ends.content is None else ends.content.tolist(),
-        )
-        axes, steps = node.whole_numbers(3), node.at(4)
-    if axes is None:
-        count = len(bounds[0]) if bounds[0] is not None else x.rank or 0
-        axes = list(range(count))
-    places = [axis % (x.rank or 1) for axis in axes]
-    if x.axis in places:
-        at = places.index(x.axis)
-        step = 1 if steps is None else None if steps.content is None else steps.content.tolist()[at]
-        if (
-            bounds[0] is None
-            or bounds[1] is None
-            or bounds[0][at] != 0
-            or step != 1
-            or not _is_end(node.on(x), bounds[1][at])
-        ):
-            raise node.mixes("takes some of the rows")
-    return [node.on(x)]
+    place, rank = node.on(x), x.rank or 1
+    starts, ends, steps = _known(node, 1, "starts"), _known(node, 2, "ends"), _known(node, 4, "")
+    count = next((len(numbers) for numbers in (starts, ends) if numbers is not None), rank)
+    for at, axis in enumerate(node.whole_numbers(3, "axes") or range(count)):
+        start, end = (None if numbers is None else numbers[at] for numbers in (starts, ends))
+        step = None if steps is None and node.at(4) is not None else (steps or [1] * count)[at]
+        if axis % rank == place.axis:
+            if (start, step) != (0, 1) or not _is_end(place, end):
+                raise node.mixes("takes some of the rows")
+        elif any(numbers is not None and not isinstance(numbers[at], int) for numbers in (starts, ends, steps)):
+            raise node.mixes("depends on the number of rows in what it takes")
+    return [place]
 
 
-def _along_rows(node: Node, x: Facts, index: int) -> bool:
-    """Tells whether bounds count rows where the rows are sliced, and nowhere else."""
-    bounds, axes = node.at(index), node.whole_numbers(3)
-    if bounds is None or bounds.content is None:
-        return False
-    elements = bounds.content.reshape(-1).tolist()
-    places = axes if axes is not None else list(range(len(elements)))
-    opened = [
-        axis % (x.rank or 1) for axis, element in zip(places, elements, strict=True) if not isinstance(element, int)
-    ]
-    return opened == [x.axis]
+def _known(node: Node, index: int, attribute: str) -> list[Size] | None:
+    """Returns the numbers of an input or attribute; None where they are unknown but the same whatever the rows are."""
+    found = node.at(index)
+    if found is not None and found.content is None:
+        node.fixed(index)
+        return None
+    return node.numbers(index, attribute)
 
 
 def _is_end(rows: RowAxis, end: Size) -> bool:
