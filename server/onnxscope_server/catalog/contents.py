@@ -74,9 +74,17 @@ class Contents:
 
     def places(self, *, expand: bool) -> Mapping[str, Place]:
         """Returns where each hook point is, with `expand` the parts of operators too, by address."""
+        return self._expanded_places if expand else self._places
+
+    @functools.cached_property
+    def _places(self) -> Mapping[str, Place]:
         with self._lock:
-            addresses = self._expanded_addresses if expand else self._addresses
-        return {address: place for place, address in addresses.items()}
+            return MappingProxyType({address: place for place, address in self._addresses.items()})
+
+    @functools.cached_property
+    def _expanded_places(self) -> Mapping[str, Place]:
+        with self._lock:
+            return MappingProxyType({address: place for place, address in self._expanded_addresses.items()})
 
     @functools.cached_property
     def slots(self) -> Mapping[Place, Slot]:
