@@ -82,6 +82,20 @@ class Catalog:
             entry = self._names.find(model, version)
             return entry, self._model(entry.digest)
 
+    def at_hand(self, model: str, version: str = "") -> tuple[ModelEntry, CatalogModel] | None:
+        """Does what `resolve` does, where nothing is to be read or waited for; returns None elsewhere.
+
+        Raises:
+            ModelNotFoundError: there is none; the text lists what there is.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            entry = self._names.find(model, version)
+            return (entry, self._model(entry.digest)) if entry.digest in self._parsed else None
+        finally:
+            self._lock.release()
+
     def unload(self, model: str, version: str = "") -> int:
         """Takes a name, one version of it, or all names of a digest away; bytes that no name stands for go.
 
