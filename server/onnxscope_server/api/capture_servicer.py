@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared, joined
 from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.run.sessions import Session
 from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
 
 _EMBEDDED = "embedded"
@@ -39,6 +41,7 @@ class CaptureServicer(CaptureServiceServicer):
         self._captures = captures
         self._batching = batching
         self._max_input_bytes = max_input_bytes
+        self._plans: WeakKeyDictionary[Session, pb.CapturePlan] = WeakKeyDictionary()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -71,7 +74,7 @@ class CaptureServicer(CaptureServiceServicer):
                 result = await self._captures.run_group(prepared, group, inputs, masks)
             entries = [_value_entries(result)]
             if not ends:
-                plan = plan_to_pb(self._captures.planned(prepared, {}))
+                plan = self._plan(prepared)
                 entries.insert(0, iter([entry_of(pb.CaptureEvent(plan=plan))]))
             ends.append(replace(result, activations={}, outputs={}, scalings={}))
             if len(ends) == len(groups):
@@ -113,7 +116,7 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model on batches of this process; the plan comes with every result."""
         stream = Stream(self._captures, self._batching, spec_from_pb(spec), carry, caller)
         prepared = await stream.prepare()
-        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        plan = self._plan(prepared)
         async with aclosing(stream.results(prepared, batches)) as results:
             async for result in results:
                 yield plan, result
@@ -122,7 +125,17 @@ class CaptureServicer(CaptureServiceServicer):
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
         result = await self._batching.run(prepared, inputs, masks, _EMBEDDED)
-        return plan_to_pb(self._captures.planned(prepared, {})), result
+        return self._plan(prepared), result
+
+    def _plan(self, prepared: Prepared) -> pb.CapturePlan:
+        """Returns what a plan brings, said once for each session: it does not change."""
+        session = prepared.watched or prepared.plain
+        plan = self._plans.get(session) if session is not None else None
+        if plan is None:
+            plan = plan_to_pb(self._captures.planned(prepared, {}))
+            if session is not None:
+                self._plans[session] = plan
+        return plan
 
     async def _batches(
         self, first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]
