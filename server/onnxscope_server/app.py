@@ -81,7 +81,14 @@ class Services:
     def make(cls, settings: Settings, session_options: Any = None) -> Services:
         """Wires the services; `session_options` are an embedding caller's own for onnxruntime."""
         check_providers(settings.providers)
-        opening = Opening(settings.providers, settings.intra_op_threads, session_options, settings.custom_ops)
+        opening = Opening(
+            settings.providers,
+            settings.intra_op_threads,
+            session_options,
+            settings.custom_ops,
+            # where small requests are many, the time between runs is for them
+            spins=not settings.max_batch_rows,
+        )
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
         catalog = Catalog(

@@ -19,6 +19,7 @@ from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.values import Feed, is_carried, to_feed, to_value, to_value_of_run
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_STOP_SPINNING = "session.force_spinning_stop"
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
 # others; where those exceed protobuf's 2 GiB, all weights go to this file beside it
@@ -38,6 +39,8 @@ class Opening:
         session_options: an application's own `onnxruntime.SessionOptions`, used for every session instead of the
             threads above. It can't be copied: what a session needs besides is set on it, and set back.
         custom_ops: libraries of custom operators.
+        spins: whether threads that compute look out for the next run a while, busy, when theirs has ended: that speeds
+            up one run after the other, and takes processors away from all else.
 
     Raises:
         TypeError: session_options are something else, or bring what is to be said here.
@@ -48,6 +51,7 @@ class Opening:
     intra_op_threads: int = 0
     session_options: Any = None
     custom_ops: tuple[Path, ...] = ()
+    spins: bool = True
 
     def __post_init__(self) -> None:
         options = self.session_options
@@ -84,6 +88,8 @@ class Opening:
             OutOfMemoryError: there is not enough memory for it.
         """
         settings = dict(entries or {})
+        if not self.spins:
+            settings[_STOP_SPINNING] = "1"
         if data_folder is not None:
             settings[_DATA_FOLDER] = str(data_folder)
         with self._options(settings, optimised_file, exact=exact) as options:
