@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         description="rows that concurrent small requests for one plan may have to be run together; 0 runs each alone",
     )
     batch_delay_seconds: float = Field(
-        0.002, ge=0, description="seconds that a request may wait for others to be run together with"
+        0.005, ge=0, description="seconds that a request may wait for others to be run together with"
     )
     max_sessions: int = Field(
         32, ge=2, description="onnxruntime sessions kept ready; the least recently used goes first"
