@@ -34,6 +34,7 @@ from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Segment
 from onnxscope_server.pipeline.batch_axes import BatchAxes
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.rewrite.build import unmodified
@@ -109,7 +110,8 @@ class Services:
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
         memory = SharedMemory(settings.shared_memory_limit_bytes)
-        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes, memory)
+        verb = Captures(catalog, sessions, runner, budget)
+        captures = CaptureServicer(verb, Batching(verb, runner, settings), settings.max_input_bytes, memory)
         return cls(
             settings, catalog, sessions, sharing, runner, trial, models, captures, ProbeServicer(), memory, folder
         )

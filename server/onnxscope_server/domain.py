@@ -397,6 +397,19 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class RowAxis:
+    """Where the rows of an array are.
+
+    Attributes:
+        axis: along which they lie, one behind the other.
+        per_row: entries of the axis that each row has.
+    """
+
+    axis: int
+    per_row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fidelity:
     """What watching did to a run; see capture_service.proto."""
 

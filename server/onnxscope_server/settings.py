@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 GIB = 1 << 30
+MOST_BATCH_ROWS = 1 << 16
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CONTAINER_CORES = Path("/sys/fs/cgroup/cpu.max")
 
@@ -78,6 +79,15 @@ class Settings(BaseSettings):
     )
     max_waiting_runs: int = Field(
         256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
+    )
+    max_batch_rows: int = Field(
+        0,
+        ge=0,
+        le=MOST_BATCH_ROWS,
+        description="rows that concurrent small requests for one plan may have to be run together; 0 runs each alone",
+    )
+    batch_delay_seconds: float = Field(
+        0.005, ge=0, description="seconds that a request may wait for others to be run together with"
     )
     max_sessions: int = Field(
         32, ge=2, description="onnxruntime sessions kept ready; the least recently used goes first"

@@ -28,6 +28,8 @@ VALUES = {
     "memory_budget": "9000000",
     "shared_memory_bytes": "10000",
     "shared_weights_bytes": "10001",
+    "max_batch_rows": "8",
+    "batch_delay_seconds": "0.25",
     "session_bytes": "10002",
     "drain_seconds": "0.5",
     "grace_seconds": "2.5",

@@ -27,6 +27,7 @@ from onnxscope.v1.envelope import (
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Memory, Plan, Result, Value
 from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
@@ -35,6 +36,7 @@ from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_memory import SharedMemory
 
+_EMBEDDED = "embedded"
 _PLANS_KEPT = 256
 _NAME = pb.DESCRIPTOR.services_by_name["CaptureService"].full_name
 _Item: TypeAlias = Message | Part
@@ -66,12 +68,14 @@ class CaptureServicer(CaptureServiceServicer):
 
     Args:
         captures: the verb.
+        batching: the same verb, for small requests that come at the same time.
         max_input_bytes: largest inputs of one run.
         memory: what is shared with clients on this host.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
+    def __init__(self, captures: Captures, batching: Batching, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
+        self._batching = batching
         self._max_input_bytes = max_input_bytes
         self._memory = memory
         self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
@@ -99,7 +103,7 @@ class CaptureServicer(CaptureServiceServicer):
         inputs, masks = inbox.batch()
         opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
         call = Call(inputs, masks, share.empty if share else None)
-        async with aclosing(self._captures.parts(prepared, call)) as parts:
+        async with aclosing(self._batching.parts(prepared, call, context.peer())) as parts:
             async for part in parts:
                 result = await shared_values.placed(part, share)
                 events = itertools.chain(opening, value_parts(result, share), _closing(result))
@@ -112,11 +116,12 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model on batch after batch."""
         first = await _opening(requests)
         share = self._share(first.message, context)
+        spec, carry = first.message.spec, dict(first.message.carry)
         batches = self._batches(_all(first, requests))
         count = 0
         is_open = False
         memory = share.empty if share else None
-        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches, memory)) as parts:
+        async with aclosing(self.stream(spec, carry, batches, memory, context.peer())) as parts:
             async for plan, made in parts:
                 part = await shared_values.placed(made, share)
                 events = _stream_events(plan, count, part, share, is_open=is_open)
@@ -144,9 +149,10 @@ class CaptureServicer(CaptureServiceServicer):
         carry: Mapping[str, str],
         batches: AsyncIterator[Batch],
         memory: Memory | None = None,
+        caller: str = _EMBEDDED,
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Runs the model on batches of this process; the plan comes with every part of a result."""
-        stream = Stream(self._captures, spec_from_pb(spec), carry, memory)
+        stream = Stream(self._captures, self._batching, spec_from_pb(spec), carry, memory, caller)
         prepared = await stream.prepare()
         plan = self._plan(prepared)
         async with aclosing(stream.parts(prepared, batches)) as parts:
@@ -165,7 +171,7 @@ class CaptureServicer(CaptureServiceServicer):
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
-        result = await self._captures.run(prepared, Call(inputs, masks))
+        result = await self._batching.run(prepared, Call(inputs, masks), _EMBEDDED)
         return self._plan(prepared), result
 
     def _plan(self, prepared: Prepared) -> pb.CapturePlan:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from onnxscope_server.domain import Array, CaptureSpec, Memory, OutputMode, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.ahead import ahead
+from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 
@@ -22,16 +23,26 @@ class Stream:
     waits. Results come in the order of the batches.
 
     Args:
-        captures: runs each batch.
+        captures: prepares, and runs batches that carry something.
+        batching: runs the others.
         spec: what to capture.
         carry: output name -> input name: what one batch's output holds is the next batch's input, unless
             that batch brings its own.
         memory: as of `Call`.
+        caller: whose stream it is.
     """
 
     def __init__(
-        self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str], memory: Memory | None = None
+        self,
+        captures: Captures,
+        batching: Batching,
+        spec: CaptureSpec,
+        carry: Mapping[str, str],
+        memory: Memory | None,
+        caller: str,
     ) -> None:
+        self._batching = batching
+        self._caller = caller
         # what is carried on the caller can't reach
         self._memory = None if carry else memory
         self._captures = captures
@@ -63,9 +74,14 @@ class Stream:
         carried: dict[str, Value] = {}
         async for inputs, masks in batches:
             outputs: dict[str, Value] = {}
-            async with aclosing(
-                self._captures.parts(prepared, Call({**carried, **inputs}, masks, self._memory))
-            ) as parts:
+            call = Call({**carried, **inputs}, masks, self._memory)
+            # a stream with state keeps to itself
+            run = (
+                self._captures.parts(prepared, call)
+                if self._carry
+                else self._batching.parts(prepared, call, self._caller)
+            )
+            async with aclosing(run) as parts:
                 async for part in parts:
                     if self._carry:
                         outputs |= part.outputs
