@@ -1,0 +1,86 @@
+"""Measures what watching costs, as ratios that have targets: `python -m tests.benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from tests.benchmarks import pictures, results, table
+from tests.benchmarks.figures import Bench, Measurement, NotMeasured, Outcome
+from tests.benchmarks.registry import MEASUREMENTS
+
+_CACHE = Path(__file__).parents[2] / ".cache" / "bench"
+_FIGURES = [figure for measurement in MEASUREMENTS for figure in measurement.figures]
+
+
+def main() -> int:
+    """Measures, prints the table, writes JSON and PNG; returns 1 where something fails."""
+    args = _arguments()
+    start = time.monotonic()
+    outcomes: list[Outcome] = []
+    if args.show:
+        outcomes = results.read(args.json, _FIGURES)
+    else:
+        bench = Bench(_CACHE, short=args.short)
+        for measurement in _chosen(args.names):
+            outcomes += _measured(measurement, bench)
+        results.keep(args.json, outcomes, _FIGURES)
+    pictures.draw(outcomes, args.png)
+    print(table.table(outcomes), *table.notes(outcomes), sep="\n")
+    print(f"{time.monotonic() - start:.0f} s; {args.json}, {args.png}")
+    failures = table.failures(outcomes, check=args.check)
+    print(*failures, sep="\n", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    names = [figure.name for figure in _FIGURES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if not given; of {', '.join(names)}")
+    parser.add_argument("--short", action="store_true", help="what CI runs: fewer repetitions, nothing that is fetched")
+    parser.add_argument("--check", action="store_true", help="fail where a figure is worse than its target by 30 %%")
+    parser.add_argument("--show", action="store_true", help="measure nothing; show what --json has")
+    parser.add_argument("--json", type=Path, default=_CACHE / "results.json", help="where the results go")
+    parser.add_argument("--png", type=Path, default=_CACHE / "results.png", help="where the picture goes")
+    args = parser.parse_args()
+    unknown = set(args.names) - set(names)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    return args
+
+
+def _chosen(names: Sequence[str]) -> list[Measurement]:
+    wanted = set(names)
+    return [one for one in MEASUREMENTS if not wanted or wanted & {figure.name for figure in one.figures}]
+
+
+def _measured(measurement: Measurement, bench: Bench) -> Sequence[Outcome]:
+    """Measures; what goes wrong is an outcome too, and loud."""
+    names = ", ".join(figure.name for figure in measurement.figures)
+    start = time.monotonic()
+    try:
+        if bench.short and measurement.needs:
+            reason = f"needs {measurement.needs}, which the short form leaves out"
+            outcomes: Sequence[Outcome] = [NotMeasured(figure, reason) for figure in measurement.figures]
+        else:
+            outcomes = measurement.measure(bench)
+    except Exception as error:  # noqa: BLE001  # one that breaks must not end the others
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        outcomes = [NotMeasured(figure, reason, is_failure=True) for figure in measurement.figures]
+    for outcome in outcomes:
+        if isinstance(outcome, NotMeasured):
+            print(f"NOT MEASURED: {outcome.figure.name}: {outcome.reason}", file=sys.stderr, flush=True)
+    print(f"{names}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

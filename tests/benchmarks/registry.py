@@ -1,0 +1,15 @@
+"""All measurements, in the order of the table."""
+
+from __future__ import annotations
+
+from tests.benchmarks import batching, large_capture, long_stream, part_of_model, plans, small_calls, whole_model
+
+MEASUREMENTS = (
+    *whole_model.MEASUREMENTS,
+    *plans.MEASUREMENTS,
+    *part_of_model.MEASUREMENTS,
+    *batching.MEASUREMENTS,
+    *small_calls.MEASUREMENTS,
+    *large_capture.MEASUREMENTS,
+    *long_stream.MEASUREMENTS,
+)
