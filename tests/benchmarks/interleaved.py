@@ -11,7 +11,7 @@ T = TypeVar("T")
 _REST_SECONDS = 0.05
 
 
-def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int, warmups: int = 2) -> dict[str, list[T]]:
+def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int, warmups: int = 3) -> dict[str, list[T]]:
     """Lets contenders take turns; who begins changes from round to round.
 
     Args:

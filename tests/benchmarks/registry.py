@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.benchmarks import batching, large_capture, long_stream, part_of_model, plans, small_calls, whole_model
+from tests.benchmarks.figures import Bench, Outcome
 
 MEASUREMENTS = (
     *whole_model.MEASUREMENTS,
@@ -13,3 +16,8 @@ MEASUREMENTS = (
     *large_capture.MEASUREMENTS,
     *long_stream.MEASUREMENTS,
 )
+
+
+def measure(index: int, bench: Bench) -> Sequence[Outcome]:
+    """Measures the figures of one of them."""
+    return MEASUREMENTS[index].measure(bench)
