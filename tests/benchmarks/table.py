@@ -17,8 +17,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns what there is to say of figures, a line for each."""
-    return [f"{item.figure.name}: {item.note}" for item in outcomes if isinstance(item, Measured) and item.note]
+    """Returns what there is to say of figures, a line for each thing said."""
+    named: dict[str, list[str]] = {}
+    for item in outcomes:
+        if isinstance(item, Measured) and item.note:
+            named.setdefault(item.note, []).append(item.figure.name)
+    return [f"{', '.join(names)}: {note}" for note, names in named.items()]
 
 
 def failures(outcomes: Sequence[Outcome], *, check: bool) -> list[str]:
