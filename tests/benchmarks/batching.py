@@ -22,11 +22,18 @@ PROCESSES = 2
 _SETTING = "max_batch_rows"
 
 
-def _batching(bench: Bench) -> list[Outcome]:
+def batching_flags() -> tuple[str, ...] | None:
+    """Returns the flags with which a server batches, or None where it can't."""
     if _SETTING not in Settings.model_fields:
+        return None
+    return (f"--{_SETTING.replace('_', '-')}", str(_CALLERS))
+
+
+def _batching(bench: Bench) -> list[Outcome]:
+    flags = batching_flags()
+    if flags is None:
         return [NotMeasured(_BATCHING, "this server has no batching")]
     path = models.digits()
-    flags = (f"--{_SETTING.replace('_', '-')}", str(_CALLERS))
     with serving() as alone, serving(*flags) as together, calling(PROCESSES) as callers:
         digests = {}
         for server in (alone, together):
