@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from onnxscope import encode
-from onnxscope.channel import Address, closed, method, translate
+from onnxscope.channel import Address, Methods, closed, translate
 from onnxscope.encode import SentValue
 from onnxscope.receive import Event, Receiver
 from onnxscope.upload import Source, Upload
@@ -29,7 +29,7 @@ class AioGrpcLink:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._channel: grpc.aio.Channel | None = None
+        self._methods: Methods | None = None
         self._is_closed = False
 
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -93,8 +93,8 @@ class AioGrpcLink:
     async def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        if self._methods is not None:
+            await self._methods.channel.close()
 
     async def _events(
         self,
@@ -105,7 +105,7 @@ class AioGrpcLink:
         receiver = Receiver()
         async with aclosing(self._responses(name, requests, timeout)) as responses:
             async for response in responses:
-                for event in receiver.feed(response):
+                for event in receiver.feed(*response):
                     yield event
         receiver.finish()
 
@@ -141,9 +141,9 @@ class AioGrpcLink:
     def _method(self, name: str) -> Any:
         if self._is_closed:
             raise closed()
-        if self._channel is None:
-            self._channel = self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel)
-        return method(self._channel, name)
+        if self._methods is None:
+            self._methods = Methods(self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel))
+        return self._methods[name]
 
 
 class _Requests:

@@ -20,6 +20,7 @@ from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE
 
 KEEPALIVE_MS = 30_000
 _OPTIONS = (
@@ -32,6 +33,10 @@ _STUBS: Mapping[str, Any] = {
     "ModelService": model_service_pb2_grpc.ModelServiceStub,
     "CaptureService": capture_service_pb2_grpc.CaptureServiceStub,
     "ProbeService": probe_service_pb2_grpc.ProbeServiceStub,
+}
+_ENVELOPES = {
+    "CaptureService/Capture": CAPTURE_RESPONSE,
+    "CaptureService/StreamCapture": STREAM_CAPTURE_RESPONSE,
 }
 R = TypeVar("R")
 
@@ -86,10 +91,28 @@ def _read(path: str | PathLike[str] | None) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
 
 
-def method(channel: Any, name: str) -> Any:
-    """Returns the callable of "ModelService/ListModels" and the like."""
-    service, _, method_name = name.partition("/")
-    return getattr(_STUBS[service](channel), method_name)
+class Methods:
+    """The callables of a channel, each made once.
+
+    Those that carry values take serialised messages and give `envelope.Carried`.
+
+    Args:
+        channel: one of gRPC's, for threads or for coroutines.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self._known: dict[str, Any] = {
+            name: channel.stream_stream(f"/onnxscope.v1.{name}", response_deserializer=responses.parse)
+            for name, responses in _ENVELOPES.items()
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns the callable of "ModelService/ListModels" and the like."""
+        if name not in self._known:
+            service, _, method = name.partition("/")
+            self._known[name] = getattr(_STUBS[service](self.channel), method)
+        return self._known[name]
 
 
 def closed() -> UnavailableError:
@@ -145,7 +168,7 @@ class GrpcLink:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._channel: grpc.Channel | None = None
+        self._methods: Methods | None = None
         self._is_closed = False
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -199,15 +222,15 @@ class GrpcLink:
     def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
-        if self._channel is not None:
-            self._channel.close()
+        if self._methods is not None:
+            self._methods.channel.close()
 
     def _events(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Event, None, None]:
         receiver = Receiver()
         responses = self._responses(name, requests, timeout)
         try:
             for response in responses:
-                yield from receiver.feed(response)
+                yield from receiver.feed(*response)
         finally:
             responses.close()
         receiver.finish()
@@ -233,6 +256,6 @@ class GrpcLink:
     def _method(self, name: str) -> Any:
         if self._is_closed:
             raise closed()
-        if self._channel is None:
-            self._channel = self._address.open(grpc.secure_channel, grpc.insecure_channel)
-        return method(self._channel, name)
+        if self._methods is None:
+            self._methods = Methods(self._address.open(grpc.secure_channel, grpc.insecure_channel))
+        return self._methods[name]

@@ -164,12 +164,16 @@ class _Host:
                 yield _batch(values)
 
         count = 0
-        async with aclosing(self._services.captures.stream(spec, carry, read())) as results:
-            async for plan, result in results:
-                opening: list[Event] = [Planned(plan)] if count == 0 else []
-                closing = BatchCompleted(count, result.timings, _fidelity(result))
-                yield [*opening, BatchStarted(count), *_arrived(result), closing]
-                count += 1
+        events: list[Event] = []
+        async with aclosing(self._services.captures.stream(spec, carry, read())) as parts:
+            async for plan, part in parts:
+                if not events:
+                    events = [*([Planned(plan)] if count == 0 else []), BatchStarted(count)]
+                events.extend(_arrived(part))
+                if part.timings:
+                    yield [*events, BatchCompleted(count, part.timings, _fidelity(part))]
+                    events = []
+                    count += 1
         yield [StreamCompleted(count)]
 
 

@@ -19,12 +19,12 @@ from grpc_reflection.v1alpha import reflection
 
 from onnxscope.v1 import (
     capture_service_pb2,
-    capture_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     probe_service_pb2,
     probe_service_pb2_grpc,
 )
+from onnxscope_server.api import capture_servicer
 from onnxscope_server.api.capture_servicer import CaptureServicer
 from onnxscope_server.api.metrics import Endpoint, Metrics
 from onnxscope_server.api.model_servicer import ModelServicer
@@ -80,7 +80,7 @@ class Services:
     def make(cls, settings: Settings, session_options: Any = None) -> Services:
         """Wires the services; `session_options` are an embedding caller's own for onnxruntime."""
         check_providers(settings.providers)
-        opening = Opening(settings.providers, settings.intra_op_threads, session_options, settings.custom_ops)
+        opening = Opening(settings.providers, settings.intra_op_threads_chosen, session_options, settings.custom_ops)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
         catalog = Catalog(
@@ -89,7 +89,7 @@ class Services:
             durable=settings.data is not None,
             runtime=Knowledge(opening),
         )
-        runner = Runner(settings.run_threads, settings.max_waiting_runs)
+        runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sessions = Sessions(runner, opening, max_sessions=settings.max_sessions, fingerprint=cones_of_file)
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
@@ -138,7 +138,7 @@ class Server:
         """
         services, server = self._services, self._grpc
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)
-        capture_service_pb2_grpc.add_CaptureServiceServicer_to_server(services.captures, server)
+        capture_servicer.add_to_server(services.captures, server)
         probe_service_pb2_grpc.add_ProbeServiceServicer_to_server(services.probes, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)

@@ -7,7 +7,7 @@ arrays of `str`), a list of values (sequence), a dict (map) or `None` (an option
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,6 +49,10 @@ class DataType(enum.IntEnum):
     FLOAT8E8M0 = 24
     UINT2 = 25
     INT2 = 26
+
+
+# an empty array of a type and shape in memory of the caller's; None where it has none for it
+Memory: TypeAlias = Callable[[DataType, tuple[int, ...]], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,7 @@ class Plan:
         expand: whether parts of operators are among the captures.
         dequantize: whether quantised values come as real numbers.
         varying: whether values in bodies may have another shape in every iteration, whatever was inferred or declared.
+        whole: whether it runs as one segment, whatever it brings.
     """
 
     digest: str
@@ -249,6 +254,16 @@ class Plan:
     expand: bool = False
     dequantize: bool = False
     varying: bool = False
+    whole: bool = False
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # plans of thousands of captures are looked up several times a call
+        fields = (self.digest, self.captures, self.outputs, self.exact, self.expand, self.dequantize, self.varying)
+        object.__setattr__(self, "_hash", hash((*fields, self.whole)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def scalings(self) -> tuple[str, ...]:
@@ -354,15 +369,17 @@ Reading: TypeAlias = Output | Each | Taken | Ragged | Shaped
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A rewritten graph that is ready for a session.
+    """A rewritten graph, or a piece of one, that is ready for a session.
 
     Attributes:
         graph: serialised ModelProto, its large weights external.
         data_folder: where the external data lies; None where there is none.
-        captures: how to read each captured address from graph outputs.
+        captures: how to read each captured address from graph outputs, its own and those of segments before it.
         scalings: how to read scales and zero points, by address.
         outputs: names of the model outputs that it computes.
         inputs: names of the model inputs that it needs.
+        carried: names of values that segments before it made and it takes as graph inputs.
+        handed: names of its graph outputs that segments behind it need.
         masks: graph input of each mask that the call brings, by its name in the reduction.
         node_count: number of nodes in the main graph.
     """
@@ -375,6 +392,8 @@ class Segment:
     masks: Mapping[str, str]
     node_count: int
     scalings: Mapping[str, Reading] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
+    handed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,9 +407,10 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run brought: values by address and by output name, seconds per stage, fidelity.
+    """What a run, or a part of one, brought: values by address and by output name, seconds per stage, fidelity.
 
-    `scalings` are the scales and zero points of quantised activations, by address.
+    `scalings` are the scales and zero points of quantised activations, by address. Only the last part of a run has
+    timings and a fidelity, and that has no values.
     """
 
     activations: Mapping[str, Value]
@@ -398,3 +418,15 @@ class Result:
     scalings: Mapping[str, Value] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     fidelity: Fidelity = field(default_factory=Fidelity)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of all arrays."""
+        return sum(bytes_held(value) for values in (self.activations, self.outputs) for value in values.values())
+
+
+def bytes_held(value: Value) -> int:
+    """Returns the bytes of an array, or of those in a list."""
+    if isinstance(value, list):
+        return sum(map(bytes_held, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0

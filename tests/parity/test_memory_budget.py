@@ -41,9 +41,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
     original = Captures.run_group
 
-    async def noting(self: Captures, prepared: Any, group: Plan, *rest: Any) -> Any:
+    def noting(self: Captures, prepared: Any, group: Plan, *rest: Any) -> Any:
         seen.append([capture.address for capture in group.captures])
-        return await original(self, prepared, group, *rest)
+        return original(self, prepared, group, *rest)
 
     monkeypatch.setattr(Captures, "run_group", noting)
     return seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def test_external_data_is_found(external: Segment) -> None:
 def test_exact_switches_optimisation_off(gelu: bytes, temporary: Path) -> None:
     """The optimised graph holds a fused operator, the exact one the operators that the model has."""
 
-    def operators(file: Path, _: Sequence[str]) -> dict[str, int]:
+    def operators(file: Path, *_: Any) -> dict[str, int]:
         return {node.op_type: 1 for node in onnx.load(file).graph.node}
 
     segment = Segment(gelu, None, {}, ("y",), ("x",), {}, 5)
@@ -160,7 +160,7 @@ def test_optimised_graph_is_read_once_and_removed(double: Segment, temporary: Pa
     """Its file lives until its fingerprint is taken, of the model's outputs only, or as long as the session."""
     read: list[Path] = []
 
-    def fingerprint(file: Path, outputs: Sequence[str]) -> dict[str, int]:
+    def fingerprint(file: Path, outputs: Sequence[str], _: Mapping[str, Any]) -> dict[str, int]:
         read.append(file)
         return dict.fromkeys(outputs, 1)
 
@@ -186,7 +186,7 @@ def test_optimised_graph_above_2_gib(external: Segment, temporary: Path, monkeyp
             raise RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf serialization failed.") from None
         return real(graph, options, **rest)
 
-    def fingerprint(file: Path, _: Sequence[str]) -> dict[str, int]:
+    def fingerprint(file: Path, *_: Any) -> dict[str, int]:
         return {item.name: item.stat().st_size for item in file.parent.iterdir()}
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", limited)

@@ -18,12 +18,12 @@ from onnxscope_server.domain import Segment
 from onnxscope_server.errors import ModelInvalidError
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Opening
-from onnxscope_server.run.sessions import Session, Sessions
+from onnxscope_server.run.sessions import Chain, Sessions
 
 
-def works(session: Session) -> bool:
-    """Whether the session computes x + x."""
-    return np.array_equal(np.asarray(session.run({"x": np.ones(1, np.float32)}, ["y"])["y"]), [2])
+def works(chain: Chain) -> bool:
+    """Whether the chain computes x + x."""
+    return np.array_equal(np.asarray(chain.session(0).run({"x": np.ones(1, np.float32)}, ["y"])["y"]), [2])
 
 
 class Builds:
@@ -35,11 +35,11 @@ class Builds:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self) -> Segment:
+    def __call__(self) -> list[Segment]:
         """Builds."""
         self.count += 1
         self.gate.wait()
-        return self.segment
+        return [self.segment]
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ async def test_drop_forgets_a_model(builds: Builds) -> None:
 
 async def test_optimised_graph_on_request(builds: Builds) -> None:
     """A session that was made without its optimised graph is made again when that is asked for, and serves both."""
-    async with cache(fingerprint=lambda file, _: {"bytes": file.stat().st_size}) as sessions:
+    async with cache(fingerprint=lambda file, *_: {"bytes": file.stat().st_size}) as sessions:
         plain = await sessions.get("a", "d", builds, exact=False)
         kept = await sessions.get("a", "d", builds, exact=False, keep_optimised=True)
         assert not plain.keeps_optimised

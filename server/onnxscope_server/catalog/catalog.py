@@ -82,6 +82,22 @@ class Catalog:
             entry = self._names.find(model, version)
             return entry, self._model(entry.digest)
 
+    def at_hand(self, model: str, version: str = "") -> tuple[ModelEntry, CatalogModel] | None:
+        """Does what `resolve` does where that takes no time; None where the model has to be parsed first.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            entry = self._names.find(model, version)
+            digest = entry.digest
+            is_parsed = digest in self._parsed or (digest in self._in_place and digest not in self._store.digests())
+            return (entry, self._model(digest)) if is_parsed else None
+        finally:
+            self._lock.release()
+
     def unload(self, model: str, version: str = "") -> int:
         """Takes a name, one version of it, or all names of a digest away; bytes that no name stands for go.
 

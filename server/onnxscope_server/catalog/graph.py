@@ -108,6 +108,15 @@ def write(model: ir.Model) -> bytes:
     Raises:
         ModelInvalidError: it takes more than 2 GiB, or holds what no file can.
     """
+    return serialised(to_proto(model))
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """Does what `write` does, without the last step.
+
+    Raises:
+        ModelInvalidError: the model holds what no file can.
+    """
     try:
         proto = ir.to_proto(model)
     except (ir.serde.SerdeError, TypeError, ValueError) as error:
@@ -115,6 +124,15 @@ def write(model: ir.Model) -> bytes:
         raise ModelInvalidError(f"The model contradicts itself: {detail}", detail=detail) from error
     _undisguise(proto)
     distinct_names.give(proto)
+    return proto
+
+
+def serialised(proto: onnx.ModelProto) -> bytes:
+    """Returns the bytes of a model.
+
+    Raises:
+        ModelInvalidError: it takes more than 2 GiB.
+    """
     try:
         data: bytes = proto.SerializeToString()
     except ValueError as error:

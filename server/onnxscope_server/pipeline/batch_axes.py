@@ -14,12 +14,13 @@ from functools import partial
 import numpy as np
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import DataType, HookPoint, Shape, TensorType, Value
+from onnxscope_server.domain import DataType, HookPoint, Segment, Shape, TensorType, Value
 from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
 from onnxscope_server.rewrite.shapes import shape_probe
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.sessions import Session, Sessions
+from onnxscope_server.run.session import Session
+from onnxscope_server.run.sessions import Sessions
 
 _BATCHES = (2, 3)
 _SIZES = (8, 32, 1, 64, 224, 16, 128)
@@ -77,10 +78,10 @@ class BatchAxes:
         for batch_dims in _batch_dims(model):
             free = _fixed(model, batch_dims)
             try:
-                session = await self._sessions.get(
+                chain = await self._sessions.get(
                     ("shapes", model.digest, free, expand),
                     model.digest,
-                    partial(shape_probe, model, free, expand=expand),
+                    partial(_probe, model, free, expand=expand),
                     exact=True,
                 )
             except ModelInvalidError:
@@ -89,7 +90,7 @@ class BatchAxes:
                     raise
                 break
             for size in _sizes(model, batch_dims):
-                axes = await self._compare(model, session, batch_dims, size)
+                axes = await self._compare(model, chain.session(0), batch_dims, size)
                 if axes is not None:
                     inner = partial(_of_inner, model, batch_dims, size, expand=expand)
                     return {**await self._runner.call(inner), **axes}
@@ -123,6 +124,10 @@ class BatchAxes:
                 }
             )
         return _axes(*seen)
+
+
+def _probe(model: CatalogModel, free: frozenset[tuple[str, int]], *, expand: bool) -> list[Segment]:
+    return [shape_probe(model, free, expand=expand)]
 
 
 def _axes(first: Shapes, second: Shapes) -> Mapping[str, int]:

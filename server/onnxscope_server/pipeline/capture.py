@@ -1,4 +1,4 @@
-"""The verb capture: spec -> plan -> rewrite -> session -> run -> result.
+"""The verb capture: spec -> plan -> rewrite -> sessions -> run -> results, one after the other.
 
 `run` without hook points is the same verb: it then reads only the outputs.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import (
-    Array,
     CaptureSpec,
     Fidelity,
     ModelEntry,
@@ -21,34 +21,34 @@ from onnxscope_server.domain import (
     Plan,
     PlanCost,
     Result,
-    Segment,
     Value,
 )
-from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, ReductionInvalidError, RunFailedError
-from onnxscope_server.pipeline import unused_slots
+from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
+from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.pipeline.running import Call
+from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
-from onnxscope_server.rewrite.build import build, unmodified
-from onnxscope_server.run.readings import outputs_read, read
+from onnxscope_server.rewrite.build import build, build_segments, unmodified
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.sessions import Session, Sessions
+from onnxscope_server.run.sessions import Chain, Sessions
 
 _PLANS_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan with the sessions that serve it.
+    """A plan with the chains that serve it.
 
     Attributes:
         entry: the catalog's entry that the spec named.
         model: the model.
         plan: the resolved spec.
-        watched: session of the rewritten graph; None where only outputs are asked for.
-        plain: session of the unmodified model; None where it need not run.
+        watched: of the rewritten graph; None where only outputs are asked for.
+        plain: of the unmodified model; None where it need not run.
         fidelity: what rewriting does to the outputs, as far as known without running.
         timings: seconds per stage so far.
     """
@@ -56,8 +56,8 @@ class Prepared:
     entry: ModelEntry
     model: CatalogModel
     plan: Plan
-    watched: Session | None
-    plain: Session | None
+    watched: Chain | None
+    plain: Chain | None
     fidelity: Fidelity
     timings: Mapping[str, float]
 
@@ -78,8 +78,9 @@ class Captures:
         self._budget = budget
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
-        # plans that fail where shapes are relied on; the values mean nothing
-        self._varying: OrderedDict[Plan, None] = OrderedDict()
+        self._seen = ShapesSeen()
+        # plans that don't run as they are, or not as well, and what runs instead
+        self._instead: OrderedDict[Plan, Plan] = OrderedDict()
 
     async def cost(self, spec: CaptureSpec, input_shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
         """Returns what a capture would bring, without running the model."""
@@ -87,14 +88,16 @@ class Captures:
         def work() -> PlanCost:
             _, model = self._catalog.resolve(spec.model, spec.version)
             plan = make_plan(model, spec)
-            return cost(model, plan, input_shapes, _segment(model, plan).node_count)
+            segment = build(model, plan) if plan.captures else unmodified(model)
+            return cost(model, plan, input_shapes, segment.node_count)
 
         return await self._runner.call(work)
 
     async def prepare(self, spec: CaptureSpec) -> Prepared:
         """Resolves a spec and makes its sessions ready."""
         start = time.perf_counter()
-        entry, model, plan = await self._runner.call(self._resolve, spec)
+        found = self._at_hand(spec)
+        entry, model, plan = found if found is not None else await self._runner.call(self._resolve, spec)
         return await self._ready(entry, model, self._best(plan), time.perf_counter() - start)
 
     async def _ready(self, entry: ModelEntry, model: CatalogModel, plan: Plan, planning: float) -> Prepared:
@@ -107,7 +110,10 @@ class Captures:
                 watched = await self._watched(model, plan)
             if _is_compared(model, plan):
                 plain = await self._plain(model, exact=plan.exact, compared=True)
-                fidelity = await self._verdicts.of(plain, watched)
+                with unused_slots.blamed(slots):
+                    fidelity = await self._verdicts.of(plain, watched)
+                if fidelity.fusion_blocked and len(watched.segments) > 1:
+                    plan, watched, fidelity = await self._better(model, plan, plain, (watched, fidelity))
                 if not fidelity.fusion_blocked:
                     plain = None
             elif plan.outputs is OutputMode.UNMODIFIED:
@@ -118,14 +124,38 @@ class Captures:
         timings = {"plan": planning, "session": time.perf_counter() - start}
         return Prepared(entry, model, plan, watched, plain, fidelity, timings)
 
+    async def _better(
+        self, model: CatalogModel, plan: Plan, plain: Chain, cut: tuple[Chain, Fidelity]
+    ) -> tuple[Plan, Chain, Fidelity]:
+        """Returns a plan in one segment where that leaves the outputs as they are, else as it was cut."""
+        whole = replace(plan, whole=True)
+        watched = await self._watched(model, whole)
+        fidelity = await self._verdicts.of(plain, watched)
+        if fidelity.fusion_blocked:
+            self._sessions.release(whole, exact=whole.exact)
+            return plan, *cut
+        self._prefer(plan, whole)
+        return whole, watched, fidelity
+
     def planned(self, prepared: Prepared, shapes: Mapping[str, tuple[int, ...]]) -> PlanCost:
         """Returns what a prepared plan brings for inputs of these shapes."""
-        session = prepared.watched or prepared.plain
-        nodes = session.segment.node_count if session else 0
-        return cost(prepared.model, prepared.plan, shapes, nodes)
+        chain = prepared.watched or prepared.plain
+        return cost(prepared.model, prepared.plan, shapes, chain.node_count if chain else 0)
 
-    async def run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
+    async def run(self, prepared: Prepared, call: Call) -> Result:
+        """Runs a prepared plan on one batch and gathers what it brings.
+
+        Raises:
+            As `parts`.
+        """
+        async with aclosing(self.parts(prepared, call)) as parts:
+            return joined([part async for part in parts])
+
+    async def parts(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
         """Runs a prepared plan on one batch, in groups where it would not fit the memory budget.
+
+        Yields:
+            Values as they are made; last a result without values, with the timings and the fidelity of all.
 
         Raises:
             InputMismatchError: the inputs are not what the model declares.
@@ -134,93 +164,101 @@ class Captures:
             RunFailedError: onnxruntime failed on these inputs.
             OutOfMemoryError: the run needed more memory than there is.
         """
-        groups = await self.groups(prepared, inputs)
-        return joined([await self.run_group(prepared, group, inputs, masks) for group in groups])
+        check(prepared.model, call.inputs)
+        ends = []
+        for group in await self._budget.groups(prepared.model, prepared.plan, call.inputs):
+            async with aclosing(self.run_group(prepared, group, call)) as parts:
+                async for part in parts:
+                    if part.timings:
+                        ends.append(part)
+                    else:
+                        yield part
+        yield joined(ends)
 
-    async def groups(self, prepared: Prepared, inputs: Mapping[str, Value]) -> tuple[Plan, ...]:
-        """Returns what to run one after the other for a batch; who lets go of each result holds one at a time.
-
-        Raises:
-            InputMismatchError: the inputs are not what the model declares.
-            LimitExceededError: an activation is larger than the memory budget.
-        """
-        check(prepared.model, inputs)
-        return await self._budget.groups(prepared.model, prepared.plan, inputs)
-
-    async def run_group(
-        self, prepared: Prepared, group: Plan, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-    ) -> Result:
-        """Runs one group; results of all of them make one when `joined`."""
+    async def run_group(self, prepared: Prepared, group: Plan, call: Call) -> AsyncGenerator[Result, None]:
+        """Runs one group; yields what `parts` does, for that group alone."""
         if group is prepared.plan:
-            result = await self._run_either(prepared, inputs, masks)
-            self._budget.learn(group, inputs, result.activations)
-            return result
+            async with aclosing(self._either(prepared, call)) as parts:
+                async for part in parts:
+                    self._budget.learn(group, call.inputs, part.activations)
+                    yield part
+            return
         ready = await self._ready_as(prepared, self._best(group))
         try:
-            return await self._run_either(ready, inputs, masks)
+            async with aclosing(self._either(ready, call)) as parts:
+                async for part in parts:
+                    yield part
         finally:
             # its memory is for the next one
-            for plan in (group, _varying(group)):
+            for plan in (group, *_variants(group)):
                 self._sessions.release(plan, exact=group.exact)
 
-    async def _run_either(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
-        """Runs a plan; where that fails for values in bodies, once more without relying on their shapes."""
+    async def _either(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
+        """Runs a plan; where that fails, maybe for how it was rewritten, in another way for what is missing."""
         plan = self._best(prepared.plan)
-        if plan is not prepared.plan:
-            return await self._run(await self._ready_as(prepared, plan), inputs, masks)
+        ready = prepared if plan is prepared.plan else await self._ready_as(prepared, plan)
+        sent: set[tuple[int, str]] = set()
         try:
-            return await self._run(prepared, inputs, masks)
-        except RunFailedError as error:
-            if plan.varying or not prepared.iterates:
-                raise
+            async with aclosing(self._parts(ready, call)) as parts:
+                async for part in parts:
+                    sent |= _keys(part)
+                    yield part
+                return
+        except (RunFailedError, ModelInvalidError) as error:
             first = error
-        try:
-            result = await self._run(await self._ready_as(prepared, _varying(plan)), inputs, masks)
-        except (RunFailedError, ModelInvalidError, NotImplementedYetError):
-            raise first from None
-        self._varying[plan] = None
-        while len(self._varying) > _PLANS_KEPT:
-            self._varying.popitem(last=False)
-        return result
+        for other in _others(ready, has_begun=bool(sent)):
+            try:
+                async with aclosing(self._parts(await self._ready_as(prepared, other), call)) as parts:
+                    async for part in parts:
+                        missing = _without(part, sent)
+                        sent |= _keys(missing)
+                        yield missing
+            except (RunFailedError, ModelInvalidError, NotImplementedYetError):
+                continue
+            self._prefer(plan, other)
+            return
+        raise first
 
     async def _ready_as(self, prepared: Prepared, plan: Plan) -> Prepared:
         return await self._ready(prepared.entry, prepared.model, plan, 0.0)
 
     def _best(self, plan: Plan) -> Plan:
         """Returns the plan as it is known to run."""
-        return _varying(plan) if plan in self._varying else plan
+        return self._instead.get(plan, plan)
 
-    async def _run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
+    def _prefer(self, plan: Plan, other: Plan) -> None:
+        self._instead[plan] = other
+        while len(self._instead) > _PLANS_KEPT:
+            self._instead.popitem(last=False)
+
+    async def _parts(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
         start = time.perf_counter()
-        activations: dict[str, Value] = {}
-        scalings: dict[str, Value] = {}
+        model, plan = prepared.model, prepared.plan
         outputs: dict[str, Value] = {}
         fidelity = prepared.fidelity
-        names = [spec.name for spec in prepared.model.outputs]
         if prepared.watched is not None:
-            segment = prepared.watched.segment
-            feeds = _feeds(segment, inputs, masks)
-            wanted = (*segment.captures.values(), *segment.scalings.values())
-            needed = [name for reading in wanted for name in outputs_read(reading)]
-            fetches = list(dict.fromkeys([*needed, *segment.outputs]))
-            slots = unused_slots.filled(prepared.model, prepared.plan)
+            slots = unused_slots.filled(model, plan)
             with unused_slots.blamed(slots):
-                values = await self._runner.run(prepared.watched, feeds, fetches)
-            activations = {
-                capture.address: read(segment.captures[capture.address], values, capture.type)
-                for capture in prepared.plan.captures
-            }
-            scalings = {address: read(reading, values, None) for address, reading in segment.scalings.items()}
-            unused_slots.check_made(prepared.model, prepared.plan, activations)
-            outputs = {name: values[name] for name in segment.outputs}
+                async with aclosing(running.run(self._runner, prepared.watched, plan, call, self._seen)) as parts:
+                    async for part in parts:
+                        unused_slots.check_made(model, plan, part.activations)
+                        outputs |= part.outputs
+                        yield replace(part, outputs={}) if prepared.plain else part
         if prepared.plain is not None:
-            feeds = _feeds(prepared.plain.segment, inputs, {})
-            plain = await self._runner.run(prepared.plain, feeds, list(dict.fromkeys(names)))
+            (segment,) = prepared.plain.segments
+            names = list(dict.fromkeys(spec.name for spec in model.outputs))
+            feeds = running.feeds_of(segment, call.inputs, {})
+            plain = await self._runner.run(prepared.plain.session(0), feeds, names)
             if prepared.watched is not None:
                 fidelity = max_difference(fidelity, plain, outputs)
-            outputs = plain
-        timings = {**prepared.timings, "run": time.perf_counter() - start}
-        return Result(activations, outputs, scalings, timings, fidelity)
+            yield Result({}, plain)
+        yield Result({}, {}, {}, {**prepared.timings, "run": time.perf_counter() - start}, fidelity)
+
+    def _at_hand(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan] | None:
+        """Does what `_resolve` does where that takes no time."""
+        found = self._catalog.at_hand(spec.model, spec.version)
+        plan = self._plans.get((found[1].digest, spec)) if found else None
+        return (*found, plan) if found and plan else None
 
     def _resolve(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan]:
         entry, model = self._catalog.resolve(spec.model, spec.version)
@@ -232,41 +270,67 @@ class Captures:
                 self._plans.popitem(last=False)
         return entry, model, plan
 
-    async def _watched(self, model: CatalogModel, plan: Plan) -> Session:
+    async def _watched(self, model: CatalogModel, plan: Plan) -> Chain:
         return await self._sessions.get(
             plan,
             plan.digest,
-            lambda: build(model, plan),
+            lambda: build_segments(model, plan),
             exact=plan.exact,
             keep_optimised=_is_compared(model, plan),
         )
 
-    async def _plain(self, model: CatalogModel, *, exact: bool, compared: bool = False) -> Session:
+    async def _plain(self, model: CatalogModel, *, exact: bool, compared: bool = False) -> Chain:
         return await self._sessions.get(
             ("unmodified", model.digest, exact),
             model.digest,
-            lambda: unmodified(model),
+            lambda: [unmodified(model)],
             exact=exact,
             keep_optimised=compared or not exact,
         )
 
 
 def joined(results: Sequence[Result]) -> Result:
-    """Returns the results of groups as one."""
-    first, *others = results
-    for other in others:
-        timings = {stage: seconds + other.timings.get(stage, 0.0) for stage, seconds in first.timings.items()}
-        first = replace(
-            first,
-            activations={**first.activations, **other.activations},
-            scalings={**first.scalings, **other.scalings},
-            timings=timings,
-        )
-    return first
+    """Returns results of one run, in whatever pieces they came, as one; those with timings are ends of groups."""
+    if len(results) == 1:
+        return results[0]
+    ends = [result for result in results if result.timings]
+    stages = dict.fromkeys(stage for end in ends for stage in end.timings)
+    return Result(
+        {name: value for result in results for name, value in result.activations.items()},
+        {name: value for result in results for name, value in result.outputs.items()},
+        {name: value for result in results for name, value in result.scalings.items()},
+        {stage: sum(end.timings.get(stage, 0.0) for end in ends) for stage in stages},
+        # the first group brings the outputs
+        ends[0].fidelity,
+    )
 
 
-def _varying(plan: Plan) -> Plan:
-    return replace(plan, varying=True)
+def _keys(part: Result) -> set[tuple[int, str]]:
+    kinds = (part.activations, part.outputs, part.scalings)
+    return {(kind, name) for kind, values in enumerate(kinds) for name in values}
+
+
+def _without(part: Result, sent: Collection[tuple[int, str]]) -> Result:
+    """Returns a part without those values that were sent already."""
+    activations, outputs, scalings = (
+        {name: value for name, value in values.items() if (kind, name) not in sent}
+        for kind, values in enumerate((part.activations, part.outputs, part.scalings))
+    )
+    return Result(activations, outputs, scalings, part.timings, part.fidelity)
+
+
+def _variants(plan: Plan) -> tuple[Plan, Plan]:
+    """Returns a plan in one segment, and without relying on what is known of shapes."""
+    return replace(plan, whole=True), replace(plan, varying=True, whole=True)
+
+
+def _others(prepared: Prepared, *, has_begun: bool) -> Iterator[Plan]:
+    """Yields other ways to run a plan that failed, as far as that can be for how it was rewritten."""
+    whole, varying = _variants(prepared.plan)
+    if has_begun and prepared.watched is not None and len(prepared.watched.segments) > 1:
+        yield whole
+    if prepared.iterates and not prepared.plan.varying:
+        yield varying
 
 
 def _is_compared(model: CatalogModel, plan: Plan) -> bool:
@@ -275,20 +339,3 @@ def _is_compared(model: CatalogModel, plan: Plan) -> bool:
     Without optimisation they are, but for half precision: there onnxruntime removes casts between nodes at any level.
     """
     return plan.outputs is OutputMode.UNMODIFIED and (not plan.exact or model.contents.has_half_precision)
-
-
-def _segment(model: CatalogModel, plan: Plan) -> Segment:
-    return build(model, plan) if plan.captures else unmodified(model)
-
-
-def _feeds(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value]:
-    wanted = set(segment.masks)
-    if wanted - set(masks):
-        missing = ", ".join(sorted(wanted - set(masks)))
-        raise ReductionInvalidError(
-            f"the reduction's mask {missing} was not sent; send it with VALUE_ROLE_MASK",
-            reduction=missing,
-        )
-    feeds: dict[str, Value] = {name: inputs[name] for name in segment.inputs if name in inputs}
-    feeds |= {graph_input: masks[name] != 0 for name, graph_input in segment.masks.items()}
-    return feeds

@@ -12,38 +12,38 @@ import numpy as np
 from onnxscope_server.domain import Array, Fidelity, Value
 from onnxscope_server.rewrite.fingerprint import Cone, changed
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.sessions import Session
+from onnxscope_server.run.sessions import Chain
 
 
 class Verdicts:
-    """Tells of a rewritten session whether its outputs are those of the unmodified one, bit for bit.
+    """Tells of a rewritten graph whether its outputs are those of the unmodified one, bit for bit.
 
     Both optimised graphs are compared, each output's ancestors with each other: equal ancestors compute
-    equal bits, and nothing else is taken for a proof. Verdicts live as long as their session.
+    equal bits, and nothing else is taken for a proof. Verdicts live as long as their chain.
     """
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._cones: WeakKeyDictionary[Session, Mapping[str, Cone]] = WeakKeyDictionary()
-        self._verdicts: WeakKeyDictionary[Session, Fidelity] = WeakKeyDictionary()
+        self._cones: WeakKeyDictionary[Chain, Mapping[str, Cone]] = WeakKeyDictionary()
+        self._verdicts: WeakKeyDictionary[Chain, Fidelity] = WeakKeyDictionary()
         self._lock = asyncio.Lock()
 
-    async def of(self, plain: Session, watched: Session) -> Fidelity:
-        """Returns the verdict on a rewritten session."""
+    async def of(self, plain: Chain, watched: Chain) -> Fidelity:
+        """Returns the verdict on the chain of a rewritten graph."""
         if watched not in self._verdicts:
             async with self._lock:
                 if watched not in self._verdicts:
                     ours, theirs = await self._cones_of(watched), await self._cones_of(plain)
-                    outputs = watched.segment.outputs
+                    outputs = watched.outputs
                     same = all(ours[name].digest == theirs[name].digest for name in outputs)
                     operators = () if same else changed(theirs, ours, outputs)
                     self._verdicts[watched] = Fidelity(not same, tuple(operators))
         return self._verdicts[watched]
 
-    async def _cones_of(self, session: Session) -> Mapping[str, Cone]:
-        found = self._cones.get(session)
+    async def _cones_of(self, chain: Chain) -> Mapping[str, Cone]:
+        found = self._cones.get(chain)
         if found is None:
-            found = self._cones[session] = await self._runner.call(session.cones)
+            found = self._cones[chain] = await self._runner.call(chain.cones)
         return found
 
 

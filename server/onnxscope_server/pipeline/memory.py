@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType
+from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType, bytes_held
 from onnxscope_server.errors import LimitExceededError, OnnxscopeServerError
 from onnxscope_server.plan.cost import bytes_of, cost
 from onnxscope_server.plan.reductions import reduced
@@ -22,6 +21,7 @@ from onnxscope_server.run.sessions import Sessions
 # what a value of unknown size is taken for, as a multiple of the inputs, before the model is asked
 _GROWTH = 64
 _GROWN_KEPT = 4096
+_FITS_KEPT = 1024
 _KIB = 1 << 10
 _MIB = 1 << 20
 _SHOWN = 3
@@ -40,13 +40,17 @@ class Budget:
         self._limit = limit
         self._sessions = sessions
         self._runner = runner
+        # plans and shapes of inputs that are known to fit; the values mean nothing
+        self._fits: OrderedDict[tuple[Plan, tuple[tuple[str, tuple[int, ...]], ...]], None] = OrderedDict()
         self._grown: OrderedDict[tuple[str, Capture], float] = OrderedDict()
 
     def learn(self, plan: Plan, inputs: Mapping[str, Value], activations: Mapping[str, Value]) -> None:
         """Keeps how large values were whose sizes nothing else tells; the next run of them is planned with that."""
-        given = max(1, sum(map(_bytes_held, inputs.values())))
+        given = max(1, sum(map(bytes_held, inputs.values())))
+        if sum(map(bytes_held, activations.values())) <= given * _GROWTH:
+            return
         for capture in plan.captures:
-            growth = _bytes_held(activations.get(capture.address)) / given
+            growth = bytes_held(activations.get(capture.address)) / given
             if growth > self._grown.get((plan.digest, capture), _GROWTH):
                 self._grown[plan.digest, capture] = growth
         while len(self._grown) > _GROWN_KEPT:
@@ -68,14 +72,20 @@ class Budget:
         """
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         shapes = {name: value.shape for name, value in arrays.items()}
+        if (plan, tuple(shapes.items())) in self._fits:
+            return (plan,)
         values = cost(model, plan, shapes, 0).values[: len(plan.captures)]
         sizes = {value.name: value.byte_count for value in values}
-        given = max(1, sum(map(_bytes_held, inputs.values())))
+        given = max(1, sum(map(bytes_held, inputs.values())))
         guesses = {
             capture.address: int(given * self._grown.get((plan.digest, capture), _GROWTH)) for capture in plan.captures
         }
         unknown = [name for name, size in sizes.items() if size is None]
         if sum(guesses[name] if size is None else size for name, size in sizes.items()) <= self._limit:
+            if not unknown:
+                self._fits[plan, tuple(shapes.items())] = None
+                while len(self._fits) > _FITS_KEPT:
+                    self._fits.popitem(last=False)
             return (plan,)
         if unknown:
             seen = await self._seen(model, plan, arrays)
@@ -108,12 +118,13 @@ class Budget:
     async def _seen(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
         """Returns the shapes that values of the main graph have for these inputs."""
         try:
-            session = await self._sessions.get(
+            chain = await self._sessions.get(
                 ("shapes", model.digest, frozenset(), plan.expand),
                 model.digest,
-                partial(shape_probe, model, expand=plan.expand),
+                lambda: [shape_probe(model, expand=plan.expand)],
                 exact=True,
             )
+            session = chain.session(0)
             captures = session.segment.captures
             feeds: dict[str, Value] = {name: inputs[name] for name in session.segment.inputs if name in inputs}
             fetches = [name for reading in captures.values() for name in outputs_read(reading)]
@@ -140,12 +151,6 @@ class Budget:
 def _left(capture: Capture, type_: TensorType) -> ValueType | None:
     """Returns the type of what a capture brings of a value of this type."""
     return type_ if capture.reduction is None else reduced(capture.address, capture.reduction, type_)
-
-
-def _bytes_held(value: Value) -> int:
-    if isinstance(value, list):
-        return sum(map(_bytes_held, value))
-    return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
 def _shown(size: int) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Result, Value
+from onnxscope_server.domain import Array, CaptureSpec, Memory, OutputMode, Result, Value
 from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.running import Call
 
 Batch = tuple[Mapping[str, Value], Mapping[str, Array]]
-_END = object()
 
 
 class Stream:
     """A stream of batches through one plan.
 
-    While one batch's results travel, the next batch is read and computed; no further: at most one result
+    While one batch's results travel, the next batch is read and computed; no further: at most one part of a result
     waits. Results come in the order of the batches.
 
     Args:
@@ -26,9 +26,14 @@ class Stream:
         spec: what to capture.
         carry: output name -> input name: what one batch's output holds is the next batch's input, unless
             that batch brings its own.
+        memory: as of `Call`.
     """
 
-    def __init__(self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str]) -> None:
+    def __init__(
+        self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str], memory: Memory | None = None
+    ) -> None:
+        # what is carried on the caller can't reach
+        self._memory = None if carry else memory
         self._captures = captures
         self._carry = dict(carry)
         self._hide_outputs = bool(carry) and spec.outputs is OutputMode.NONE
@@ -48,37 +53,21 @@ class Stream:
                     )
         return prepared
 
-    async def results(self, prepared: Prepared, batches: AsyncIterator[Batch]) -> AsyncGenerator[Result, None]:
-        """Yields each batch's result; a generator that is closed ends the run that goes on."""
-        waiting: asyncio.Queue[Result | object] = asyncio.Queue(maxsize=1)
-
-        async def produce() -> None:
-            async with aclosing(self._runs(prepared, batches)) as runs:
-                async for result in runs:
-                    await waiting.put(result)
-            await waiting.put(_END)
-
-        producer = asyncio.create_task(produce())
-        try:
-            while True:
-                getter = asyncio.ensure_future(waiting.get())
-                await asyncio.wait((getter, producer), return_when=asyncio.FIRST_COMPLETED)
-                if not getter.done():
-                    getter.cancel()
-                    producer.result()
-                    continue
-                item = getter.result()
-                if item is _END:
-                    return
-                assert isinstance(item, Result)  # noqa: S101  # the queue holds nothing else
-                yield item
-        finally:
-            producer.cancel()
-            await asyncio.gather(producer, return_exceptions=True)
+    async def parts(self, prepared: Prepared, batches: AsyncIterator[Batch]) -> AsyncGenerator[Result, None]:
+        """Yields what each batch brings, as `Captures.parts` does; closing it ends the run that goes on."""
+        async with aclosing(ahead(self._runs(prepared, batches))) as parts:
+            async for part in parts:
+                yield part
 
     async def _runs(self, prepared: Prepared, batches: AsyncIterator[Batch]) -> AsyncGenerator[Result, None]:
         carried: dict[str, Value] = {}
         async for inputs, masks in batches:
-            result = await self._captures.run(prepared, {**carried, **inputs}, masks)
-            carried = {target: result.outputs[source] for source, target in self._carry.items()}
-            yield replace(result, outputs={}) if self._hide_outputs else result
+            outputs: dict[str, Value] = {}
+            async with aclosing(
+                self._captures.parts(prepared, Call({**carried, **inputs}, masks, self._memory))
+            ) as parts:
+                async for part in parts:
+                    if self._carry:
+                        outputs |= part.outputs
+                    yield replace(part, outputs={}) if self._hide_outputs else part
+            carried = {target: outputs[source] for source, target in self._carry.items()}

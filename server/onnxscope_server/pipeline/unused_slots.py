@@ -44,16 +44,21 @@ def blamed(addresses: tuple[str, ...]) -> Iterator[None]:
 
 
 def check_made(model: CatalogModel, plan: Plan, activations: Mapping[str, Value]) -> None:
-    """Checks that every slot came with a value, but for branches that may not have been taken.
+    """Checks that every slot that came has a value, but for branches that may not have been taken.
 
     Raises:
         RunFailedError: a kernel left one empty.
     """
+    slots = filled(model, plan)
+    if not slots:
+        return
     places = model.contents.places(expand=plan.expand)
     empty = tuple(
         address
-        for address in filled(model, plan)
-        if activations[address] is None and not any(step.op_type in BRANCHING for step in places[address].path)
+        for address in slots
+        if address in activations
+        and activations[address] is None
+        and not any(step.op_type in BRANCHING for step in places[address].path)
     )
     if empty:
         raise RunFailedError(

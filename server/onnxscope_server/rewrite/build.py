@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import onnx
 import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
@@ -24,6 +25,7 @@ from onnxscope_server.rewrite.name_copies import NameCopies
 from onnxscope_server.rewrite.outputs import DropOutputs
 from onnxscope_server.rewrite.prune import Prune
 from onnxscope_server.rewrite.reduce import Reduce
+from onnxscope_server.rewrite.segments import cut, segments, sizes_of
 
 
 def build(model: CatalogModel, plan: Plan) -> Segment:
@@ -41,16 +43,49 @@ def build(model: CatalogModel, plan: Plan) -> Segment:
         NotImplementedYetError: a value of its type cannot leave the body that it is in.
         ReductionInvalidError: a reduction does not fit its value or the model's opset.
     """
+    built = _built(model, plan)
+    return replace(built.whole, graph=graph.serialised(built.proto))
+
+
+def build_segments(model: CatalogModel, plan: Plan) -> tuple[Segment, ...]:
+    """Does what `build` does, in segments where there is much to send; together they are what `build` returns."""
+    built = _built(model, plan)
+    if plan.whole or built.varying:
+        return (replace(built.whole, graph=graph.serialised(built.proto)),)
+    places = model.contents.places(expand=plan.expand).values()
+    original = {place.name for place in places if not place.path}
+    sizes = sizes_of(built.whole.captures, {capture.address: capture.type for capture in plan.captures})
+    return segments(built.whole, cut(built.proto, built.types, sizes, original))
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A rewritten graph.
+
+    Attributes:
+        whole: all that is said of it; its own graph is empty.
+        proto: the graph.
+        types: of values of the main graph, as far as they are known.
+        varying: whether nothing that is known of shapes was relied on.
+    """
+
+    whole: Segment
+    proto: onnx.ModelProto
+    types: Mapping[str, ValueType | None]
+    varying: bool
+
+
+def _built(model: CatalogModel, plan: Plan) -> _Built:
     try:
-        return _built(model, plan)
+        return _rewritten(model, plan)
     except NotImplementedYetError:
         if plan.varying:
             raise
         # some values come out in that way only
-        return _built(model, replace(plan, varying=True))
+        return _rewritten(model, replace(plan, varying=True))
 
 
-def _built(model: CatalogModel, plan: Plan) -> Segment:
+def _rewritten(model: CatalogModel, plan: Plan) -> _Built:
     contents = model.contents
     where = contents.places(expand=plan.expand)
     places = {capture.address: where[capture.address] for capture in plan.captures}
@@ -86,8 +121,8 @@ def _built(model: CatalogModel, plan: Plan) -> Segment:
             types[place] = of_one_iteration(capture.type, place.repeats)
     captures, found = brought_out(rewritten, (places, scalings), types, varying=plan.varying)
     keeps_outputs = plan.outputs is not OutputMode.NONE
-    return Segment(
-        graph=graph.write(rewritten),
+    whole = Segment(
+        graph=b"",
         data_folder=model.data_folder,
         captures=captures,
         outputs=tuple(spec.name for spec in model.outputs) if keeps_outputs else (),
@@ -96,6 +131,8 @@ def _built(model: CatalogModel, plan: Plan) -> Segment:
         node_count=len(rewritten.graph),
         scalings=found,
     )
+    named = {place.name: type_ for place, type_ in types.items() if not place.path}
+    return _Built(whole, graph.to_proto(rewritten), named, plan.varying)
 
 
 def brought_out(

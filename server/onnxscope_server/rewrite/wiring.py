@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 
@@ -17,6 +18,10 @@ from onnxscope_server.rewrite.digests import (
 )
 
 _OWN_DOMAINS = ("", "ai.onnx")
+# onnxruntime moves channels into blocks of 8 or 16 and back; there and back again is nothing, cut or not
+_BLOCKED = "com.microsoft.nchwc"
+_BLOCK = 16
+_RELAID = bytes(range(1, 17))
 Operator = tuple[str, str]
 
 
@@ -30,6 +35,7 @@ class Wiring:
         folder: external data that lies here is read; other references stand for their content.
         functions: digest of each local function, by domain and name.
         outer: wiring of the graph that holds this body; None for the main graph.
+        given: digests of inputs that are not the model's own.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Wiring:
         folder: Path | None,
         functions: dict[Operator, bytes],
         outer: Wiring | None,
+        given: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         self._graph = graph
         self._folder = folder
@@ -55,16 +62,19 @@ class Wiring:
             # a body's inputs are known by their place, the model's by their name, and by their default
             name = item.name if outer is None else str(index)
             default = self._weights.get(item.name, b"")
-            self._digests[item.name] = digest(b"input", str(self._depth).encode(), name.encode(), default)
+            own = digest(b"input", str(self._depth).encode(), name.encode(), default)
+            self._digests[item.name] = given.get(item.name, own)
         self._reads = cache(self._names_read)
         self._operator = cache(self._describe)
 
     @classmethod
-    def of_model(cls, model: onnx.ModelProto, folder: Path | None) -> Wiring:
+    def of_model(
+        cls, model: onnx.ModelProto, folder: Path | None, given: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Wiring:
         """Returns the wiring of a model's main graph."""
         whole = digest(*(function.SerializeToString(deterministic=True) for function in model.functions))
         functions = {(function.domain, function.name): whole for function in model.functions}
-        return cls(model.graph, folder, functions, None)
+        return cls(model.graph, folder, functions, None, given)
 
     def digest_of(self, name: str) -> bytes:
         """Returns the digest of all that a value is computed from; of no value for the empty name."""
@@ -83,24 +93,28 @@ class Wiring:
             if pending:
                 waiting.extend(pending)
                 continue
+            if _is_relayout(self._nodes[at]):
+                before = self.digest_of(self._nodes[at].input[0])
+                self._digests[current] = bytes(one ^ other for one, other in zip(before, _RELAID, strict=True))
+                continue
             whole = self._node_digest(self._nodes[at])
             for index, output in enumerate(self._nodes[at].output):
                 self._digests[output] = digest(whole, str(index).encode())
         return self._digests[name]
 
-    def operators_below(self, name: str) -> Counter[Operator]:
-        """Counts the nodes of this graph, and of their bodies, that a value is computed from."""
+    def nodes_below(self, name: str) -> tuple[dict[int, Counter[Operator]], set[str]]:
+        """Returns the nodes of this graph that a value is computed from, each with its bodies, and all they read."""
         found: set[int] = set()
+        read: set[str] = set()
         waiting = [name]
         while waiting:
-            place = self._producers.get(waiting.pop())
+            current = waiting.pop()
+            read.add(current)
+            place = self._producers.get(current)
             if place is not None and place[0] not in found:
                 found.add(place[0])
                 waiting.extend(self._reads(place[0]))
-        counts: Counter[Operator] = Counter()
-        for at in found:
-            counts.update(self._operator(at))
-        return counts
+        return {at: self._operator(at) for at in found}, read
 
     def _names_read(self, at: int) -> tuple[str, ...]:
         """Names that a node reads, itself and in its bodies, without those that the bodies define."""
@@ -155,6 +169,14 @@ class Wiring:
         if name in self._producers or name in self._digests or self._outer is None:
             return b""
         return self._outer._weight(name)  # noqa: SLF001  the same class
+
+
+def _is_relayout(node: onnx.NodeProto) -> bool:
+    """Tells whether a node only moves whole blocks of channels; the digest of one that undoes another cancels out."""
+    if node.domain != _BLOCKED or node.op_type not in ("ReorderInput", "ReorderOutput"):
+        return False
+    sizes = {attribute.name: attribute.i for attribute in node.attribute}
+    return not sizes.get("channels_last") and sizes.get("channels", 0) % _BLOCK == 0
 
 
 def _is_graph(attribute: onnx.AttributeProto) -> bool:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
-from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
+import numpy as np
+
+from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, RunFailedError
-from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
+from onnxscope_server.run.binding import run_bound, targets
+from onnxscope_server.run.environment import SILENT, check_custom_ops, ort, threads_are_shared
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
-from onnxscope_server.run.values import Feed, is_carried, to_feed, to_value, to_value_of_run
+from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
 # others; where those exceed protobuf's 2 GiB, all weights go to this file beside it
 OPTIMISED_WEIGHTS = "weights"
+_STOP_SPINNING = "session.force_spinning_stop"
 _TOO_LARGE = "Protobuf serialization failed"
 
-Fingerprint = Callable[[Path, Sequence[str]], Mapping[str, Any]]
+# file of an optimised graph, names of its outputs, and what is known of inputs that other segments made
+Fingerprint = Callable[[Path, Sequence[str], Mapping[str, Any]], Mapping[str, Any]]
+Feeds: TypeAlias = Mapping[str, "Value | Handle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,12 @@ class Opening:
     def _options(self, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> Iterator[Any]:
         if self.session_options is None:
             options = ort.SessionOptions()
-            options.intra_op_num_threads = self.intra_op_threads
+            if threads_are_shared():
+                options.use_per_session_threads = False
+            else:
+                options.intra_op_num_threads = self.intra_op_threads
+            # threads that wait busily after a run would wait on the time of other sessions and of the network
+            options.add_session_config_entry(_STOP_SPINNING, "1")
             options.log_severity_level = SILENT
             for library in self.custom_ops:
                 options.register_custom_ops_library(str(library))
@@ -188,55 +200,103 @@ class Session:
         folder = self.segment.data_folder
         return len(self.segment.graph) + (_folder_bytes(folder) if folder is not None else 0)
 
-    def cones(self) -> Mapping[str, Any]:
-        """Returns the fingerprints of the model's own outputs; the optimised graph's file is read once and removed."""
+    def cones(self, given: Mapping[str, Any] = MappingProxyType({})) -> Mapping[str, Any]:
+        """Returns the fingerprints of the model's own outputs, and of what is handed to other segments.
+
+        The optimised graph's file is read once and removed.
+
+        Args:
+            given: fingerprints of what the segment is handed.
+        """
         with self._lock:
             if self._cones is None:
                 if self._fingerprint is None or self._optimised_file is None:
                     raise ValueError("this session was made without keep_optimised")
-                self._cones = self._fingerprint(self._optimised_file, self.segment.outputs)
+                names = dict.fromkeys((*self.segment.outputs, *self.segment.handed))
+                self._cones = self._fingerprint(self._optimised_file, tuple(names), given)
                 self._forget_optimised()
             return self._cones
 
-    def run(self, feeds: Mapping[str, Value], fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+    def run(
+        self,
+        feeds: Feeds,
+        fetches: Sequence[str],
+        run_options: Any = None,
+        into: Mapping[str, Array] | None = None,
+    ) -> dict[str, Value]:
+        """Does what `run_on` does, where no other run takes anything over.
+
+        Returns:
+            Values by output name.
+        """
+        return self.run_on(feeds, fetches, run_options, into)[0]
+
+    def run_on(
+        self,
+        feeds: Feeds,
+        fetches: Sequence[str],
+        run_options: Any = None,
+        into: Mapping[str, Array] | None = None,
+        handed: Collection[str] = (),
+    ) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs the segment once, in this thread.
 
         Args:
-            feeds: inputs by name; None for an optional that is not there.
+            feeds: inputs by name, values or what another run handed over; None for an optional that is not there.
             fetches: names of outputs.
             run_options: onnxruntime's; its `terminate` ends the run at the next node.
+            into: arrays of exactly the shape and data type of some of the outputs, which onnxruntime then writes into;
+                of none that are handed over.
+            handed: fetches that another run takes over.
 
         Returns:
-            Values by output name. Their arrays are the caller's: nothing else reads or writes them.
+            Values by output name, and the handles of those that are handed over. Arrays are the caller's: nothing else
+            reads or writes them, but for runs that take them over. One of `into` is among them where it could be
+            written into; not so for text, sequences, packed types, values without elements, an input passed through,
+            and where text, sequences or maps went into the run.
 
         Raises:
             InputMismatchError: an input is missing, or of another kind or data type.
             RunFailedError: onnxruntime failed.
+            BoundRunFailedError: the same, where it wrote into arrays of `into`: one may have the wrong shape.
             OutOfMemoryError: there was not enough memory.
         """
         names = list(dict.fromkeys(fetches))
         if not names:
-            return {}
+            return {}, {}
         ready = self._feeds(feeds)
+        if not all(feed.is_ort_value for feed in ready.values()):
+            return self._run_on_texts(ready, names, run_options), {}
+        bound = targets({name: into[name] for name in names if name in into}, self.outputs) if into else {}
         try:
-            if all(feed.is_ort_value for feed in ready.values()):
+            if bound:
+                results = run_bound(self._native, ready, names, bound, run_options)
+            else:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-                return {
-                    name: to_value(name, result, self._native, feeds=ready.values())
-                    for name, result in zip(names, results, strict=True)
-                }
-            self._check_returnable(names, ready)
-            wrapped = {
-                name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()
+            made = dict(zip(names, results, strict=True))
+            values = {
+                name: result
+                if isinstance(result, np.ndarray)
+                else to_value(name, result, self._native, feeds=ready.values())
+                for name, result in made.items()
             }
+            return values, {name: Handle(made[name]) for name in names if name in handed}
+        except RunFailedError:
+            raise
+        except Exception as error:
+            raise run_failure(error, bound=bool(bound)) from error
+
+    def _run_on_texts(self, ready: Mapping[str, Feed], names: Sequence[str], run_options: Any) -> dict[str, Value]:
+        """Runs where text, sequences or maps are among the inputs, which no OrtValue holds."""
+        self._check_returnable(names, ready)
+        wrapped = {name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()}
+        try:
             results = self._native.run(names, wrapped, run_options)
             return {
                 name: to_value_of_run(result, self.outputs[name], feeds=ready.values())
                 for name, result in zip(names, results, strict=True)
             }
-        except RunFailedError:
-            raise
         except Exception as error:
             raise run_failure(error) from error
 
@@ -251,7 +311,7 @@ class Session:
                 raise
             return open_with(entries={_WEIGHTS_FILE: OPTIMISED_WEIGHTS})
 
-    def _feeds(self, feeds: Mapping[str, Value]) -> dict[str, Feed]:
+    def _feeds(self, feeds: Feeds) -> dict[str, Feed]:
         missing = [
             name
             for name, declared in self.inputs.items()

@@ -96,6 +96,22 @@ class Feed:
         return isinstance(self.value, native.OrtValue)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Handle:
+    """A value that one run made and another takes as it is, without a look at it.
+
+    Attributes:
+        ort_value: onnxruntime's own.
+    """
+
+    ort_value: Any
+
+
+def is_packed(data_type: DataType) -> bool:
+    """Returns whether onnxruntime holds several elements of this type in a byte."""
+    return data_type in _BITS
+
+
 def is_carried(value_type: ValueType | None) -> bool:
     """Returns whether only an OrtValue holds values of this type, and `session.run` cannot return them."""
     element = value_type.element if isinstance(value_type, OptionalType) else value_type
@@ -105,7 +121,7 @@ def is_carried(value_type: ValueType | None) -> bool:
     return element.data_type in _BITS or (element.data_type in _CARRIERS and not known_to_run)
 
 
-def to_feed(name: str, value: Value, value_type: ValueType | None) -> Feed:
+def to_feed(name: str, value: Value | Handle, value_type: ValueType | None) -> Feed:
     """Makes a value ready for a run.
 
     Args:
@@ -120,6 +136,8 @@ def to_feed(name: str, value: Value, value_type: ValueType | None) -> Feed:
         InputMismatchError: the value is of another kind or data type.
         ValueInvalidError: text that is no text.
     """
+    if isinstance(value, Handle):
+        return Feed(value.ort_value, None)
     wanted = value_type.element if isinstance(value_type, OptionalType) else value_type
     match wanted, value:
         case TensorType(sparse=True), np.ndarray():

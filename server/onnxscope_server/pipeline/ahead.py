@@ -1,0 +1,53 @@
+"""Works one part ahead: while a part of a result is taken care of, the next one is made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from onnxscope_server.domain import Result
+
+# behind a larger part nothing is made before it has been taken care of: two of them would be in memory
+_LARGE_BYTES = 32 << 20
+
+
+async def ahead(parts: AsyncGenerator[Result, None]) -> AsyncGenerator[Result, None]:
+    """Yields parts, and has the next one made meanwhile: one waits, no more.
+
+    Args:
+        parts: where they come from; closed with this, which ends the work on the next one.
+    """
+    waiting: asyncio.Queue[Result | None] = asyncio.Queue(maxsize=1)
+    is_free = asyncio.Event()
+
+    async def produce() -> None:
+        async with aclosing(parts):
+            async for part in parts:
+                is_large = part.byte_count > _LARGE_BYTES
+                is_free.clear()
+                await waiting.put(part)
+                del part
+                if is_large:
+                    await is_free.wait()
+        await waiting.put(None)
+
+    producer = asyncio.create_task(produce())
+    try:
+        while True:
+            getter = asyncio.ensure_future(waiting.get())
+            await asyncio.wait((getter, producer), return_when=asyncio.FIRST_COMPLETED)
+            if not getter.done():
+                # it failed, or has just put its last part
+                getter.cancel()
+                producer.result()
+                continue
+            part = getter.result()
+            if part is None:
+                return
+            yield part
+            del part, getter
+            is_free.set()
+    finally:
+        producer.cancel()
+        await asyncio.gather(producer, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""The sessions that serve one plan: a segment each, run one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnxscope_server.domain import Segment
+from onnxscope_server.run.session import Fingerprint, Opening, Session
+
+
+class Chain:
+    """Segments and their sessions. The first session is made at once, the others when they are asked for.
+
+    Every session of a chain is opened in the same way, whenever it is made, and gives the same bits. Threads may share
+    it.
+
+    Args:
+        segments: in the order in which they run; one or more.
+        opening: how their sessions are opened.
+        exact: without optimisation.
+        fingerprint: reads the files of optimised graphs, for `cones`; None where nobody will ask.
+
+    Attributes:
+        segments: in the order in which they run.
+
+    Raises:
+        ModelInvalidError: onnxruntime refuses the first segment.
+        OutOfMemoryError: there is not enough memory for it.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        opening: Opening,
+        *,
+        exact: bool,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
+        self.segments = tuple(segments)
+        self._opening = opening
+        self._exact = exact
+        self._fingerprint = fingerprint
+        self._sessions: list[Session | None] = [None] * len(segments)
+        self._locks = [threading.Lock() for _ in segments]
+        self.session(0)
+
+    @property
+    def keeps_optimised(self) -> bool:
+        """Whether `cones` has an answer."""
+        return self._fingerprint is not None
+
+    @property
+    def byte_count(self) -> int:
+        """An upper estimate of the memory of the sessions that are made."""
+        return sum(session.byte_count for session in self._sessions if session is not None)
+
+    @property
+    def node_count(self) -> int:
+        """Number of nodes that run."""
+        return sum(segment.node_count for segment in self.segments)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model outputs that it computes."""
+        return tuple(name for segment in self.segments for name in segment.outputs)
+
+    def is_made(self) -> bool:
+        """Tells whether all sessions are there."""
+        return None not in self._sessions
+
+    def make(self) -> None:
+        """Makes the sessions that are missing, one after the other."""
+        for index in range(len(self.segments)):
+            self.session(index)
+
+    def session(self, index: int) -> Session:
+        """Returns a segment's session; makes it in this thread where it is missing.
+
+        Raises:
+            ModelInvalidError: onnxruntime refuses the segment.
+            OutOfMemoryError: there is not enough memory for it.
+        """
+        with self._locks[index]:
+            session = self._sessions[index]
+            if session is None:
+                session = self._sessions[index] = Session(
+                    self.segments[index], self._opening, exact=self._exact, fingerprint=self._fingerprint
+                )
+            return session
+
+    def cones(self) -> Mapping[str, Any]:
+        """Returns the fingerprints of the model's own outputs, over all segments; makes what sessions are missing."""
+        known: dict[str, Any] = {}
+        for index in range(len(self.segments)):
+            known |= self.session(index).cones(known)
+        return known
