@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +16,7 @@ from onnxscope import encode
 from onnxscope.channel import Address, Methods, closed, translate
 from onnxscope.encode import SentValue
 from onnxscope.receive import Event, Receiver
+from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
@@ -25,10 +27,12 @@ class AioGrpcLink:
 
     Args:
         address: of the server.
+        shared_memory: whether large values may lie in memory that a server on this host shares.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, shared_memory: bool = True) -> None:
         self._address = address
+        self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
         self._is_closed = False
 
@@ -75,7 +79,10 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
-        requests = _Requests(_asynchronous(encode.capture_requests(spec, values)))
+
+        def requests(sharing: capture_pb.Sharing | None) -> AsyncIterator[Any]:
+            return _asynchronous(encode.capture_requests(spec, values, sharing))
+
         return self._events("CaptureService/Capture", requests, timeout)
 
     def stream(
@@ -87,26 +94,35 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.stream`."""
-        requests = _Requests(encode.astream_requests(spec, carry, batches))
+        requests = functools.partial(encode.astream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
 
     async def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
+        self._sharing.close()
         if self._methods is not None:
             await self._methods.channel.close()
 
     async def _events(
         self,
         name: str,
-        requests: _Requests,
+        requests: Callable[[capture_pb.Sharing | None], AsyncIterator[Any]],
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
-        receiver = Receiver()
-        async with aclosing(self._responses(name, requests, timeout)) as responses:
-            async for response in responses:
-                for event in receiver.feed(*response):
-                    yield event
+        shared = await self._sharing.begin_async(self.unary, timeout)
+        receiver = Receiver(shared)
+        messages = requests(shared.sharing if shared else None)
+        try:
+            async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
+                async for response in responses:
+                    if shared:
+                        await shared.arrival(response[0])
+                    for event in receiver.feed(*response):
+                        yield event
+        finally:
+            if shared:
+                shared.end()
         receiver.finish()
 
     async def _responses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from onnxscope import encode
 from onnxscope.encode import SentValue
 from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError, from_rpc
 from onnxscope.receive import Event, Receiver
+from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
@@ -164,10 +166,12 @@ class GrpcLink:
 
     Args:
         address: of the server.
+        shared_memory: whether large values may lie in memory that a server on this host shares.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, shared_memory: bool = True) -> None:
         self._address = address
+        self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
         self._is_closed = False
 
@@ -204,7 +208,7 @@ class GrpcLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
-        requests = _Requests(encode.capture_requests(spec, values))
+        requests = functools.partial(encode.capture_requests, spec, values)
         return self._events("CaptureService/Capture", requests, timeout)
 
     def stream(
@@ -216,22 +220,29 @@ class GrpcLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.stream`."""
-        requests = _Requests(encode.stream_requests(spec, carry, batches))
+        requests = functools.partial(encode.stream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
 
     def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
+        self._sharing.close()
         if self._methods is not None:
             self._methods.channel.close()
 
-    def _events(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Event, None, None]:
-        receiver = Receiver()
-        responses = self._responses(name, requests, timeout)
+    def _events(
+        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[Any]], timeout: float | None
+    ) -> Generator[Event, None, None]:
+        shared = self._sharing.begin(self.unary, timeout)
+        receiver = Receiver(shared)
+        messages = requests(shared.sharing if shared else None)
+        responses = self._responses(name, _Requests(messages), timeout)
         try:
             for response in responses:
                 yield from receiver.feed(*response)
         finally:
+            if shared:
+                shared.end()
             responses.close()
         receiver.finish()
 

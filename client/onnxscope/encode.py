@@ -21,14 +21,17 @@ class SentValue(NamedTuple):
     value: codec.Value
 
 
-def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Iterator[bytes]:
+def capture_requests(
+    spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
+) -> Iterator[bytes]:
     """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it."""
-    return CAPTURE_REQUEST.packed(_parts(values), pb.CaptureRequest(spec=spec).SerializeToString())
+    opening = pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString()
+    return CAPTURE_REQUEST.packed(_parts(values), opening)
 
 
-def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> bytes:
+def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None) -> bytes:
     """Returns the first message of a stream, so that the server plans while the first batch is made."""
-    return pb.StreamCaptureRequest(spec=spec, carry=carry).SerializeToString()
+    return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing).SerializeToString()
 
 
 def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[bytes]:
@@ -39,19 +42,25 @@ def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[bytes]:
 
 
 def stream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: Iterable[Sequence[SentValue]]
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: Iterable[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
 ) -> Iterator[bytes]:
     """Yields the messages of a stream; a batch is pulled when the one before has been taken."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     for index, values in enumerate(batches):
         yield from batch_requests(index, values)
 
 
 async def astream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Sequence[SentValue]]
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: AsyncIterator[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
 ) -> AsyncIterator[bytes]:
     """As `stream_requests`, for batches that arrive asynchronously."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     index = 0
     async for values in batches:
         for request in batch_requests(index, values):

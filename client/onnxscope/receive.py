@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from onnxscope.errors import InternalError, StreamCutError
 from onnxscope.results import Fidelity
+from onnxscope.sharing import SharedCall
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.assemble import Assembler
 from onnxscope.v1.codec import Buffer, CodecError, Value
@@ -65,9 +66,14 @@ Event: TypeAlias = Planned | BatchStarted | Arrived | BatchCompleted | Completed
 
 
 class Receiver:
-    """Turns the responses of one call into events and notices when the call was cut short."""
+    """Turns the responses of one call into events and notices when the call was cut short.
 
-    def __init__(self) -> None:
+    Args:
+        shared: where large values may lie; None for messages alone.
+    """
+
+    def __init__(self, shared: SharedCall | None = None) -> None:
+        self._shared = shared
         self._assembler = Assembler()
         self._done = False
         self.begun = False
@@ -83,6 +89,7 @@ class Receiver:
 
         Raises:
             InternalError: the server broke the protocol.
+            StreamCutError: shared memory that a response names has not come.
         """
         events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.events
         for index, event in enumerate(events):
@@ -129,6 +136,9 @@ class Receiver:
         return None  # an event that a newer server knows
 
     def _value(self, part: ValuePart, data: Buffer | None) -> Arrived | None:
+        if self._shared is not None and part.start.HasField("shared"):
+            self._between_values()
+            return Arrived(part.start.role, part.start.name, self._shared.array(part.start))
         try:
             received = self._assembler.feed(part, data)
         except CodecError as error:

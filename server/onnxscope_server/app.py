@@ -42,6 +42,7 @@ from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
 from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 from onnxscope_server.settings import Settings
+from onnxscope_server.wire.shared_memory import SharedMemory
 
 _log = logging.getLogger(__name__)
 _SERVICES = tuple(
@@ -74,6 +75,7 @@ class Services:
     models: ModelServicer
     captures: CaptureServicer
     probes: ProbeServicer
+    shared_memory: SharedMemory
     folder: tempfile.TemporaryDirectory[str] | None
 
     @classmethod
@@ -94,8 +96,9 @@ class Services:
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
-        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes)
-        return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), folder)
+        memory = SharedMemory(settings.shared_memory_limit_bytes)
+        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes, memory)
+        return cls(settings, catalog, sessions, runner, trial, models, captures, ProbeServicer(), memory, folder)
 
     async def load_models_folder(self) -> None:
         """Takes the models of the settings' folder into the catalog; a broken one is logged."""
@@ -106,6 +109,7 @@ class Services:
         """Ends what runs and gives back files and threads."""
         self.runner.terminate()
         await self.runner.close()
+        self.shared_memory.close()
         self.catalog.close()
         if self.folder is not None:
             self.folder.cleanup()
@@ -124,6 +128,11 @@ class Server:
             lambda: len(self._services.catalog.entries()),
         )
         self._metrics.gauge("onnxscope_sessions", "Sessions kept ready.", lambda: len(self._services.sessions))
+        self._metrics.gauge(
+            "onnxscope_shared_memory_bytes",
+            "Memory shared with clients on this host.",
+            lambda: self._services.shared_memory.byte_count,
+        )
         self._health = health_aio.HealthServicer()
         token = settings.token.get_secret_value() if settings.token else None
         self._grpc = grpc.aio.server(interceptors=[Gate(token, self._metrics.observe)], options=_OPTIONS)

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
         description="bytes of activations that one run may bring; a capture of more runs in groups of hook points, and "
         "a larger single one is refused; half of the machine's or container's memory if not given",
     )
+    shared_memory_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="bytes of memory that clients on this host share with the server, all together; 0 shares none; a "
+        "quarter of the machine's or container's memory if not given",
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -152,6 +158,11 @@ class Settings(BaseSettings):
         """Threads to compute with; 0 where onnxruntime's own count, one a core, is right."""
         quota = _core_quota()
         return self.intra_op_threads or (0 if quota is None else quota)
+
+    @property
+    def shared_memory_limit_bytes(self) -> int:
+        """What may be shared; where nothing is said, a quarter of what the machine or the container has."""
+        return _memory() // 4 if self.shared_memory_bytes is None else self.shared_memory_bytes
 
     @property
     def http_port_chosen(self) -> bool:

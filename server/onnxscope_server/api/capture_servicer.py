@@ -25,12 +25,15 @@ from onnxscope.v1.envelope import (
     Carried,
 )
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Plan, Result, Value
+from onnxscope_server.domain import Array, Memory, Plan, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.packing import value_parts
+from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_memory import SharedMemory
 
 _PLANS_KEPT = 256
 _NAME = pb.DESCRIPTOR.services_by_name["CaptureService"].full_name
@@ -40,6 +43,11 @@ _Item: TypeAlias = Message | Part
 def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
     """Lets a server answer with a servicer, whose streams are of messages that `envelope.py` reads and writes."""
     handlers: dict[str, Any] = {
+        "OpenSharedMemory": grpc.unary_unary_rpc_method_handler(
+            servicer.OpenSharedMemory,
+            request_deserializer=pb.OpenSharedMemoryRequest.FromString,
+            response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
+        ),
         "PlanCapture": grpc.unary_unary_rpc_method_handler(
             servicer.PlanCapture,
             request_deserializer=pb.PlanCaptureRequest.FromString,
@@ -59,12 +67,19 @@ class CaptureServicer(CaptureServiceServicer):
     Args:
         captures: the verb.
         max_input_bytes: largest inputs of one run.
+        memory: what is shared with clients on this host.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+    def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
         self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
+        self._memory = memory
+
+    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
+        """Says where a client on this host gets shared memory."""
+        offer = self._memory.offer()
+        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -75,34 +90,45 @@ class CaptureServicer(CaptureServiceServicer):
     async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model once."""
         first = await _opening(requests)
+        share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inbox = _Inbox(self._max_input_bytes)
         async for request in _all(first, requests):
             for index, part in enumerate(request.message.inputs):
                 inbox.feed(part, request.data.get(index))
         inputs, masks = inbox.batch()
+        call = Call(inputs, masks, share.empty if share else None)
         opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
-        async with aclosing(self._captures.parts(prepared, Call(inputs, masks))) as parts:
+        async with aclosing(self._captures.parts(prepared, call)) as parts:
             async for result in parts:
-                events = itertools.chain(opening, value_parts(result), _closing(result))
+                placed = await shared_values.placed(result, share)
+                del result
+                events = itertools.chain(opening, value_parts(placed, share), _closing(placed))
                 for response in CAPTURE_RESPONSE.packed(events):
                     yield response
-                del result, events
+                    await shared_values.room(share)
+                del placed, events
                 opening = iter(())
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
         first = await _opening(requests)
+        share = self._share(first.message, context)
+        spec, carry = first.message.spec, dict(first.message.carry)
         batches = self._batches(_all(first, requests))
         count = 0
         is_open = False
-        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches)) as parts:
+        async with aclosing(self.stream(spec, carry, batches, share.empty if share else None)) as parts:
             async for plan, part in parts:
-                events = _stream_events(plan, count, part, is_open=is_open)
+                placed = await shared_values.placed(part, share, kept=carry)
+                del part
+                events = _stream_events(plan, count, placed, share, is_open=is_open)
                 for response in STREAM_CAPTURE_RESPONSE.packed(events):
                     yield response
-                is_open = not part.timings
+                    await shared_values.room(share)
+                is_open = not placed.timings
                 count += not is_open
+                del placed, events
         end = pb.StreamEvent(completed=pb.StreamCompleted(batch_count=count))
         for response in STREAM_CAPTURE_RESPONSE.packed([end]):
             yield response
@@ -118,15 +144,28 @@ class CaptureServicer(CaptureServiceServicer):
         return await self._run(prepared, inputs, masks)
 
     async def stream(
-        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
+        self,
+        spec: pb.CaptureSpec,
+        carry: Mapping[str, str],
+        batches: AsyncIterator[Batch],
+        memory: Memory | None = None,
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Runs the model on batches of this process; the plan comes with every part of a result."""
-        stream = Stream(self._captures, spec_from_pb(spec), carry)
+        stream = Stream(self._captures, spec_from_pb(spec), carry, memory)
         prepared = await stream.prepare()
         plan = self._plan(prepared)
         async with aclosing(stream.parts(prepared, batches)) as parts:
             async for part in parts:
                 yield plan, part
+
+    def _share(self, first: pb.CaptureRequest | pb.StreamCaptureRequest, context: Any) -> Share | None:
+        """Returns what the call gets of the memory that its client shares, as long as it goes on."""
+        if not first.HasField("sharing"):
+            return None
+        share = self._memory.share(first.sharing.token, first.sharing.call)
+        if share is not None:
+            context.add_done_callback(lambda _: share.close())
+        return share
 
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
@@ -228,12 +267,14 @@ def _closing(part: Result) -> Iterator[_Item]:
         yield pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity))
 
 
-def _stream_events(plan: pb.CapturePlan, index: int, part: Result, *, is_open: bool) -> Iterator[_Item]:
+def _stream_events(
+    plan: pb.CapturePlan, index: int, part: Result, share: Share | None, *, is_open: bool
+) -> Iterator[_Item]:
     if not is_open:
         if index == 0:
             yield pb.StreamEvent(plan=plan)
         yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
-    yield from value_parts(part)
+    yield from value_parts(part, share)
     if part.timings:
         completed = completed_to_pb(part.timings, part.fidelity)
         yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))
