@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import platform
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,7 +41,7 @@ def main() -> int:
         results.keep(args.json, outcomes, _FIGURES)
     pictures.draw(results.read(args.json, _FIGURES), args.png)
     print(table.table(outcomes), *table.notes(outcomes), sep="\n")
-    print(f"{time.monotonic() - start:.0f} s; {args.json}, {args.png}", flush=True)
+    print(f"{_machine()}; {time.monotonic() - start:.0f} s; {args.json}, {args.png}", flush=True)
     failures = table.failures(outcomes, check=args.check)
     print(*failures, sep="\n", file=sys.stderr)
     if not args.show and (_CURVES in args.names or not (args.names or args.short)):
@@ -57,6 +59,12 @@ def _curves(bench: Bench, data: Path, picture: Path) -> None:
     curves.write(panels, data)
     pictures.draw_curves(panels, picture)
     print(f"{data}, {picture}")
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "grpcio", "numpy"))
+    return f"{cores} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,9 +14,8 @@ from tests.benchmarks.interleaved import interleaved
 from tests.benchmarks.limit import Exposed
 from tests.benchmarks.serving import over_tcp, serving
 
-import onnxscope
-from onnxscope import encode
-from onnxscope.ask import Ask
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import tensor_pb2 as tensor_pb
 
 _WORK = "one small call, latency added to the run in process, against a bare gRPC echo of the same bytes"
 _MEDIAN = Figure("small-call-median", f"{_WORK}, median", 1.8)
@@ -33,7 +32,7 @@ def _small_call(bench: Bench) -> list[Outcome]:
     limit = Exposed(path, [_AT])
     with serving() as server, over_tcp(server.target) as scope:
         model = scope.load(path)
-        sent, received = _sizes(server.target, model, feeds)
+        sent, received = _sizes(server.target, model.digest, feeds["image"])
         payload = bytes(sent)
         with echoing(received) as echo:
             found = interleaved(
@@ -83,13 +82,16 @@ def _quantile(figure: Figure, found: dict[str, list[list[float]]], percent: int,
     return Measured(figure, Spread(spread.low, ratio(found), spread.high, spread.count), sides, note)
 
 
-def _sizes(target: str, model: onnxscope.Model, feeds: dict[str, np.ndarray]) -> tuple[int, int]:
-    """Returns the bytes of the messages that a capture sends and receives."""
-    ask = Ask.of(model._message, _AT, outputs="instrumented")
-    requests = [message.SerializeToString() for message in encode.capture_requests(ask.spec, ask.values(feeds))]
+def _sizes(target: str, digest: str, image: np.ndarray) -> tuple[int, int]:
+    """Returns the bytes of the messages that a capture sends and receives, asked as the protocol says."""
+    spec = capture_pb.CaptureSpec(model=digest, selectors=[_AT], outputs=capture_pb.OUTPUT_MODE_INSTRUMENTED)
+    array = tensor_pb.ArrayLayout(data_type=tensor_pb.DATA_TYPE_FLOAT32, shape=image.shape, byte_count=image.nbytes)
+    layout = tensor_pb.ValueLayout(array=array)
+    start = tensor_pb.ValueStart(role=tensor_pb.VALUE_ROLE_INPUT, name="image", layout=layout, data=image.tobytes())
+    request = capture_pb.CaptureRequest(spec=spec, inputs=[tensor_pb.ValuePart(start=start)]).SerializeToString()
     with grpc.insecure_channel(target) as channel:
-        answers = list(channel.stream_stream(_CAPTURE)(iter(requests)))
-    return sum(map(len, requests)), sum(map(len, answers))
+        answers = list(channel.stream_stream(_CAPTURE)(iter([request])))
+    return len(request), sum(map(len, answers))
 
 
 MEASUREMENTS = (Measurement((_MEDIAN, _P99), _small_call),)

@@ -18,6 +18,8 @@ import onnxscope
 Way = Callable[[], AbstractContextManager[onnxscope.Scope]]
 
 _ROUNDS = 21
+# fused or not, onnxruntime rounds differently
+_ROUNDING = 1e-4
 NO_SHARED_MEMORY = "this client has no shared memory"
 _TCP = Figure("resnet50-tcp", "ResNet50, all 175 hidden values (150 MB), TCP loopback", 1.15)
 _SHARED = Figure("resnet50-shared-memory", "the same, shared memory", 1.03)
@@ -67,7 +69,7 @@ def _check_the_same(model: onnxscope.Model, limit: Exposed, feeds: dict[str, np.
     """Refuses to compare what is not the same work."""
     acts = model.capture(feeds, at="*", outputs="instrumented")
     for name, value in zip(limit.names, limit.run(feeds), strict=True):
-        if not np.allclose(acts[name], value, rtol=1e-3, atol=1e-4):
+        if np.abs(acts[name] - value).max() > _ROUNDING * np.abs(value).max():
             raise RuntimeError(f"{name} is not what onnxruntime computes")
 
 
