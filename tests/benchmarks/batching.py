@@ -17,7 +17,7 @@ _BATCHING = Figure(
     at_most=False,
 )
 _CALLERS = 32
-# of callers: two keep the server busy, more take the cores that it needs
+# of callers
 PROCESSES = 2
 _SETTING = "max_batch_rows"
 

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tests.benchmarks import models
+from tests.benchmarks import models, protocol
 from tests.benchmarks.batching import PROCESSES, batching_flags
 from tests.benchmarks.figures import Bench, Spread
 from tests.benchmarks.interleaved import interleaved, timed
 from tests.benchmarks.limit import Exposed
-from tests.benchmarks.load import AT, calling
+from tests.benchmarks.load import calling
 from tests.benchmarks.serving import has_shared_memory, over_tcp, serving
 
 import onnxscope
@@ -103,7 +103,7 @@ def by_clients(bench: Bench) -> Panel:
     """Measures 1, 2 ... 64 callers, each of one row and one hook point of the digits CNN."""
     lines: dict[str, list[Point]] = {}
     path = models.digits()
-    limit = Exposed(path, [AT])
+    limit = Exposed(path, [protocol.AT])
     servers = {_TCP: (), _BATCHED: batching_flags()}
     with ExitStack() as stack:
         callers = stack.enter_context(calling(PROCESSES))
@@ -170,7 +170,7 @@ def _measure(
 
 def _in_threads(limit: Exposed, count: int) -> float:
     """Runs from threads for a while; returns seconds over runs."""
-    feeds = {"image": np.random.default_rng(0).random((1, 1, 8, 8), np.float32)}
+    feeds = {"image": protocol.image()}
     runs = [0] * count
     start = time.perf_counter()
     end = start + _CALLING_SECONDS / 2

@@ -1,4 +1,4 @@
-"""Callers who ask without pause: processes with threads, so that not the clients are the bottleneck.
+"""Callers who ask without pause, and cost as little as Python's gRPC can: the server is to be the bottleneck.
 
 `python -m tests.benchmarks.load` is such a process: it reads lines of TARGET, DIGEST, CALLERS and SECONDS and answers
 each with the number of calls that it got done.
@@ -6,21 +6,18 @@ each with the number of calls that it got done.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
+import grpc
+from tests.benchmarks import protocol
 from tests.benchmarks.process import Process
-from tests.benchmarks.serving import Served, over_tcp
-
-import onnxscope
-
-AT = "relu3"
+from tests.benchmarks.serving import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +91,30 @@ def _answer(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def _call(model: onnxscope.Model, callers: int, seconds: float) -> int:
-    """Calls from threads; returns how many calls ended."""
-    feeds = {"image": np.random.default_rng(0).random((1, 1, 8, 8), np.float32)}
-    counts = [0] * callers
+async def _call(target: str, digest: str, callers: int, seconds: float) -> int:
+    """Calls without reading what comes; returns how many calls ended."""
+    request = protocol.request(digest)
     end = time.monotonic() + seconds
+    async with grpc.aio.insecure_channel(target) as channel:
+        # a stream of one message is that message
+        capture = channel.unary_stream(protocol.METHOD)
 
-    def call(index: int) -> None:
-        while time.monotonic() < end:
-            model.capture(feeds, at=AT, outputs="instrumented")
-            counts[index] += 1
+        async def call() -> int:
+            done = 0
+            while time.monotonic() < end:
+                async for _ in capture(request):
+                    pass
+                done += 1
+            return done
 
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts)
+        return sum(await asyncio.gather(*(call() for _ in range(callers))))
 
 
 def _listen() -> None:
-    models: dict[str, onnxscope.Model] = {}
     print("ready", flush=True)
     for line in sys.stdin:
         target, digest, callers, seconds = line.split()
-        if target not in models:
-            models[target] = over_tcp(target).load(digest)
-        print(_call(models[target], int(callers), float(seconds)), flush=True)
+        print(asyncio.run(_call(target, digest, int(callers), float(seconds))), flush=True)
 
 
 if __name__ == "__main__":
