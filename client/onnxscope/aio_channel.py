@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from onnxscope import encode
+from onnxscope.blocks import Blocks
 from onnxscope.channel import Address, Methods, closed, translate
 from onnxscope.encode import SentValue
 from onnxscope.receive import Event, Receiver
@@ -34,6 +35,7 @@ class AioGrpcLink:
         self._address = address
         self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
+        self._blocks = Blocks()
         self._is_closed = False
 
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -111,13 +113,13 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         shared = await self._sharing.begin_async(self.unary, timeout)
-        receiver = Receiver(shared)
+        receiver = Receiver(shared, self._blocks.empty)
         messages = requests(shared.sharing if shared else None)
         try:
             async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
                 async for response in responses:
                     if shared:
-                        await shared.arrival(response[0])
+                        await shared.arrival(response.message)
                     for event in receiver.feed(*response):
                         yield event
         finally:

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from onnxscope import encode
+from onnxscope.blocks import Blocks
 from onnxscope.encode import SentValue
 from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError, from_rpc
 from onnxscope.receive import Event, Receiver
@@ -173,6 +174,7 @@ class GrpcLink:
         self._address = address
         self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
+        self._blocks = Blocks()
         self._is_closed = False
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -231,10 +233,10 @@ class GrpcLink:
             self._methods.channel.close()
 
     def _events(
-        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[Any]], timeout: float | None
+        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[bytes]], timeout: float | None
     ) -> Generator[Event, None, None]:
         shared = self._sharing.begin(self.unary, timeout)
-        receiver = Receiver(shared)
+        receiver = Receiver(shared, self._blocks.empty)
         messages = requests(shared.sharing if shared else None)
         responses = self._responses(name, _Requests(messages), timeout)
         try:

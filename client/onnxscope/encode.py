@@ -25,8 +25,7 @@ def capture_requests(
     spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
 ) -> Iterator[bytes]:
     """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it."""
-    opening = pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString()
-    return CAPTURE_REQUEST.packed(_parts(values), opening)
+    return CAPTURE_REQUEST.packed(_parts(values), pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString())
 
 
 def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None) -> bytes:

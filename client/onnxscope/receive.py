@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
 
 from onnxscope.errors import InternalError, StreamCutError
 from onnxscope.results import Fidelity
 from onnxscope.sharing import SharedCall
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.assemble import Assembler
-from onnxscope.v1.codec import Buffer, CodecError, Value
+from onnxscope.v1.codec import Array, Buffer, CodecError, Value
 from onnxscope.v1.tensor_pb2 import ValuePart, ValueRole
 
 
@@ -70,11 +72,12 @@ class Receiver:
 
     Args:
         shared: where large values may lie; None for messages alone.
+        empty: makes an array of a shape and a dtype for a value to arrive in.
     """
 
-    def __init__(self, shared: SharedCall | None = None) -> None:
+    def __init__(self, shared: SharedCall | None = None, empty: Callable[..., Array] = np.empty) -> None:
         self._shared = shared
-        self._assembler = Assembler()
+        self._assembler = Assembler(empty=empty)
         self._done = False
         self.begun = False
 
@@ -136,9 +139,10 @@ class Receiver:
         return None  # an event that a newer server knows
 
     def _value(self, part: ValuePart, data: Buffer | None) -> Arrived | None:
-        if self._shared is not None and part.start.HasField("shared"):
+        start = part.start
+        if self._shared is not None and start.HasField("shared"):
             self._between_values()
-            return Arrived(part.start.role, part.start.name, self._shared.array(part.start))
+            return Arrived(start.role, start.name, self._shared.array(start))
         try:
             received = self._assembler.feed(part, data)
         except CodecError as error:

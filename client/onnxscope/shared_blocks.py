@@ -46,7 +46,7 @@ def connect(socket_id: str, token: bytes) -> Connection | None:
         server.connect(sharing.address(socket_id))
         if sharing.same_user(server):
             server.send(token)
-            if sharing.unpack(server.recv(sharing.RECORD_BYTES + 1))[0] == Record.WELCOME:
+            if next(sharing.unpack(server.recv(sharing.PACKET_BYTES)), (0,))[0] == Record.WELCOME:
                 return Connection(server, token)
     except (OSError, ValueError, RuntimeError):
         # RuntimeError: no thread can be started
@@ -78,7 +78,8 @@ class Connection:
         return self._state.is_over
 
     def begin(self) -> pb.Sharing:
-        """Returns what the first message of a call says."""
+        """Returns what the first message of a call says; before, the server learns what it may use again."""
+        self._state.flush()
         return pb.Sharing(token=self._token, call=next(self._calls))
 
     def say(self, kind: Record, number: int, count: int) -> None:
@@ -108,7 +109,7 @@ class Connection:
         shared, layout = start.shared, start.layout.array
         block = self._state.block(shared.block)
         dtype, shape = sharing.DTYPES.get(layout.data_type), tuple(layout.shape)
-        if dtype is None or len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
             raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
         byte_count = math.prod(shape) * dtype.itemsize
         is_inside = shared.offset + byte_count <= block.byte_count and shared.offset % dtype.itemsize == 0
@@ -150,7 +151,7 @@ class _State:
         poll = select.poll()
         poll.register(self._server, select.POLLIN)
         try:
-            while self._hear() if poll.poll(_TICK_MS) else self._flush():
+            while self._hear() if poll.poll(_TICK_MS) else self.flush():
                 pass
         finally:
             self.is_over = True
@@ -181,9 +182,21 @@ class _State:
         return owner
 
     def say(self, kind: Record, number: int, count: int = 0) -> None:
-        """Says something to the server, or when it listens again."""
+        """Says something to the server, as soon as it listens."""
         self._outbox.append(sharing.pack(kind, number, count))
-        self._flush()
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends what waits to be said, as far as the server listens."""
+        while packet := self._packet():
+            try:
+                self._server.send(b"".join(packet), socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._outbox.extendleft(reversed(packet))
+                break
+            except OSError:
+                self._outbox.clear()
+        return True
 
     def shut(self) -> None:
         """Ends the connection, and with it the thread."""
@@ -207,34 +220,30 @@ class _State:
     def _died(self, use: _Use) -> None:
         # runs wherever an array dies: takes no lock, and raises nothing
         if self._uses.pop(use.number, None) is not None and not sys.is_finalizing():
-            self.say(Record.RELEASED, use.number)
+            # many die together: they share a packet, which goes with the next call or tick at the latest
+            self._outbox.append(sharing.pack(Record.RELEASED, use.number))
+            if len(self._outbox) >= sharing.PACKET_RECORDS:
+                self.flush()
 
-    def _flush(self) -> bool:
-        while self._outbox:
-            try:
-                record = self._outbox.popleft()
-            except IndexError:
-                break
-            try:
-                self._server.send(record, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                self._outbox.appendleft(record)
-                break
-            except OSError:
-                self._outbox.clear()
-        return True
+    def _packet(self) -> list[bytes]:
+        packet: list[bytes] = []
+        # not by its length: an array that dies meanwhile may empty it
+        with contextlib.suppress(IndexError):
+            while len(packet) < sharing.PACKET_RECORDS:
+                packet.append(self._outbox.popleft())
+        return packet
 
     def _hear(self) -> bool:
         """Takes a record; returns whether there may be more."""
         descriptors = array.array("i")
         try:
             data, beside, _, _ = self._server.recvmsg(
-                sharing.RECORD_BYTES + 1, socket.CMSG_LEN(descriptors.itemsize), socket.MSG_CMSG_CLOEXEC
+                sharing.PACKET_BYTES, socket.CMSG_LEN(descriptors.itemsize), socket.MSG_CMSG_CLOEXEC
             )
             for level, kind, content in beside:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     descriptors.frombytes(content)
-            return bool(data) and self._take(*sharing.unpack(data), descriptors)
+            return bool(data) and all(self._take(*record, descriptors) for record in sharing.unpack(data))
         except BlockingIOError:
             return True
         except (OSError, ValueError):

@@ -51,8 +51,8 @@ class DataType(enum.IntEnum):
     INT2 = 26
 
 
-# an empty array of a dtype and shape in memory of the caller's; None where it has none for it
-Memory: TypeAlias = Callable[["np.dtype[Any]", tuple[int, ...]], "Array | None"]
+# an empty array of a type and shape in memory of the caller's; None where it has none for it
+Memory: TypeAlias = Callable[[DataType, tuple[int, ...]], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -41,10 +40,12 @@ class Assembler:
 
     Args:
         limit: bytes that all values may have together; None for no limit.
+        empty: makes an array of a shape and a dtype, with arbitrary contents.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, empty: Callable[..., Array] = np.empty) -> None:
         self._limit = limit
+        self._empty = empty
         self._total = 0
         self._open: _OpenValue | None = None
 
@@ -73,7 +74,7 @@ class Assembler:
         if which == "start":
             if self._open is not None:
                 raise CodecError(f"{part.start.name!r} starts before {self.pending!r} has all its bytes")
-            self._open = _OpenValue(part.start, self._count)
+            self._open = _OpenValue(part.start, self._count, self._empty)
             self._open.write(part.start.data if data is None else data)
         elif which == "chunk":
             self._chunk(part.chunk.offset, part.chunk.data if data is None else data)
@@ -121,9 +122,9 @@ class _Buffer:
         self.bits = BITS.get(self.data_type)
         self.name = name
 
-    def allocate(self) -> None:
+    def allocate(self, empty: Callable[..., Array]) -> None:
         whole = not self.is_text and not self.bits
-        self.array = np.empty(self.shape, DTYPES[self.data_type]) if whole else None
+        self.array = empty(self.shape, DTYPES[self.data_type]) if whole else None
         flat = np.empty(self.size, np.uint8) if self.array is None else self.array.reshape(-1).view(np.uint8)
         self.raw = flat
         self.view = flat.data
@@ -157,7 +158,7 @@ class _Buffer:
 class _OpenValue:
     """A value that is being filled."""
 
-    def __init__(self, start: pb.ValueStart, count: Any) -> None:
+    def __init__(self, start: pb.ValueStart, count: Callable[[str, int], None], empty: Callable[..., Array]) -> None:
         self.start = start
         self.filled = 0
         self._buffers: list[_Buffer] = []
@@ -165,7 +166,7 @@ class _OpenValue:
         self.size = sum(buffer.size for buffer in self._buffers)
         count(start.name, self.size)
         for buffer in self._buffers:
-            buffer.allocate()
+            buffer.allocate(empty)
         self._at = (0, 0)
 
     def _collect(self, layout: pb.ValueLayout) -> None:

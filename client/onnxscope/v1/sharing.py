@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -24,7 +25,10 @@ from onnxscope.v1 import tensor_pb2 as pb
 IS_SUPPORTED = sys.platform == "linux" and sys.byteorder == "little" and hasattr(os, "memfd_create")
 SMALLEST_BYTES = 64 << 10
 TOKEN_BYTES = 16
+# records travel in packets of one or more
 RECORD_BYTES = 24
+PACKET_RECORDS = 64
+PACKET_BYTES = PACKET_RECORDS * RECORD_BYTES
 # who has read this much of a call says so
 TAKEN_BYTES = 4 << 20
 _RECORD = struct.Struct("<QQQ")
@@ -62,16 +66,15 @@ def pack(kind: Record, number: int = 0, count: int = 0) -> bytes:
     return _RECORD.pack(kind, number, count)
 
 
-def unpack(data: bytes) -> tuple[int, int, int]:
-    """Returns kind, number and count.
+def unpack(packet: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields kind, number and count of every record.
 
     Raises:
-        ValueError: the bytes are no record.
+        ValueError: the bytes are no records.
     """
-    if len(data) != RECORD_BYTES:
-        raise ValueError(f"a record has {RECORD_BYTES} bytes, not {len(data)}")
-    kind, number, count = _RECORD.unpack(data)
-    return kind, number, count
+    if len(packet) % RECORD_BYTES:
+        raise ValueError(f"{len(packet)} bytes are no records, which have {RECORD_BYTES}")
+    yield from _RECORD.iter_unpack(packet)
 
 
 def address(socket_id: str) -> str:

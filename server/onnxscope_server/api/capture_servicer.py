@@ -43,15 +43,15 @@ _Item: TypeAlias = Message | Part
 def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
     """Lets a server answer with a servicer, whose streams are of messages that `envelope.py` reads and writes."""
     handlers: dict[str, Any] = {
-        "OpenSharedMemory": grpc.unary_unary_rpc_method_handler(
-            servicer.OpenSharedMemory,
-            request_deserializer=pb.OpenSharedMemoryRequest.FromString,
-            response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
-        ),
         "PlanCapture": grpc.unary_unary_rpc_method_handler(
             servicer.PlanCapture,
             request_deserializer=pb.PlanCaptureRequest.FromString,
             response_serializer=pb.PlanCaptureResponse.SerializeToString,
+        ),
+        "OpenSharedMemory": grpc.unary_unary_rpc_method_handler(
+            servicer.OpenSharedMemory,
+            request_deserializer=pb.OpenSharedMemoryRequest.FromString,
+            response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
         ),
         "Capture": grpc.stream_stream_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
         "StreamCapture": grpc.stream_stream_rpc_method_handler(
@@ -73,19 +73,19 @@ class CaptureServicer(CaptureServiceServicer):
     def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
-        self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
         self._memory = memory
-
-    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
-        """Says where a client on this host gets shared memory."""
-        offer = self._memory.offer()
-        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
+        self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
         shapes = {item.name: tuple(item.shape) for item in request.input_shapes}
         cost = await self._captures.cost(spec_from_pb(request.spec), shapes)
         return pb.PlanCaptureResponse(plan=plan_to_pb(cost))
+
+    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
+        """Says where a client on this host gets shared memory."""
+        offer = self._memory.offer()
+        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
 
     async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model once."""
@@ -97,38 +97,33 @@ class CaptureServicer(CaptureServiceServicer):
             for index, part in enumerate(request.message.inputs):
                 inbox.feed(part, request.data.get(index))
         inputs, masks = inbox.batch()
-        call = Call(inputs, masks, share.empty if share else None)
         opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
+        call = Call(inputs, masks, share.empty if share else None)
         async with aclosing(self._captures.parts(prepared, call)) as parts:
-            async for result in parts:
-                placed = await shared_values.placed(result, share)
-                del result
-                events = itertools.chain(opening, value_parts(placed, share), _closing(placed))
+            async for part in parts:
+                result = await shared_values.placed(part, share)
+                events = itertools.chain(opening, value_parts(result, share), _closing(result))
                 for response in CAPTURE_RESPONSE.packed(events):
                     yield response
-                    await shared_values.room(share)
-                del placed, events
+                del part, result, events
                 opening = iter(())
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
         first = await _opening(requests)
         share = self._share(first.message, context)
-        spec, carry = first.message.spec, dict(first.message.carry)
         batches = self._batches(_all(first, requests))
         count = 0
         is_open = False
-        async with aclosing(self.stream(spec, carry, batches, share.empty if share else None)) as parts:
-            async for plan, part in parts:
-                placed = await shared_values.placed(part, share, kept=carry)
-                del part
-                events = _stream_events(plan, count, placed, share, is_open=is_open)
+        memory = share.empty if share else None
+        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches, memory)) as parts:
+            async for plan, made in parts:
+                part = await shared_values.placed(made, share)
+                events = _stream_events(plan, count, part, share, is_open=is_open)
                 for response in STREAM_CAPTURE_RESPONSE.packed(events):
                     yield response
-                    await shared_values.room(share)
-                is_open = not placed.timings
+                is_open = not part.timings
                 count += not is_open
-                del placed, events
         end = pb.StreamEvent(completed=pb.StreamCompleted(batch_count=count))
         for response in STREAM_CAPTURE_RESPONSE.packed([end]):
             yield response
@@ -159,7 +154,7 @@ class CaptureServicer(CaptureServiceServicer):
                 yield plan, part
 
     def _share(self, first: pb.CaptureRequest | pb.StreamCaptureRequest, context: Any) -> Share | None:
-        """Returns what the call gets of the memory that its client shares, as long as it goes on."""
+        """Returns what a call gets of the memory that its client shares, for as long as it goes on."""
         if not first.HasField("sharing"):
             return None
         share = self._memory.share(first.sharing.token, first.sharing.call)

@@ -238,10 +238,12 @@ class Captures:
         fidelity = prepared.fidelity
         if prepared.watched is not None:
             slots = unused_slots.filled(model, plan)
+            # outputs are compared at the end
+            watched = replace(call, kept=prepared.watched.outputs) if prepared.plain else call
             with unused_slots.blamed(slots):
-                async with aclosing(running.run(self._runner, prepared.watched, plan, call, self._seen)) as parts:
+                async with aclosing(running.run(self._runner, prepared.watched, plan, watched, self._seen)) as parts:
                     async for part in parts:
-                        unused_slots.check_made(model, plan, part.activations)
+                        unused_slots.check_made(model, plan, slots, part.activations)
                         outputs |= part.outputs
                         yield replace(part, outputs={}) if prepared.plain else part
         if prepared.plain is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,8 +19,8 @@ from onnxscope_server.run.sessions import Chain
 from onnxscope_server.run.values import Handle
 
 # what may wait to be taken before the next segment runs
-_PARTS = 4
-_PARTS_BYTES = 32 << 20
+_PARTS = 8
+_PARTS_BYTES = 48 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,13 @@ class Call:
         inputs: of the model, by name.
         masks: by the names that reductions give them.
         memory: where activations and outputs are best written; None for onnxruntime's own memory.
+        kept: outputs that are read after they were yielded, and so are not written there.
     """
 
     inputs: Mapping[str, Value]
     masks: Mapping[str, Array]
     memory: Memory | None = None
+    kept: Collection[str] = ()
 
 
 async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> AsyncGenerator[Result, None]:
@@ -158,13 +160,14 @@ class _Walk:
         return part
 
     def _ran(self, session: Session, feeds: Feeds, options: Any) -> tuple[dict[str, Value], dict[str, Handle]]:
-        """Runs a session, into the caller's memory where shapes are known; what is handed on the caller can't reach."""
+        """Runs a session, into the caller's memory where shapes are known; what is read later is not."""
         handed, fetches = session.segment.handed, list(session.outputs)
+        later = {*handed, *self._needed[self._at], *self._call.kept}
         memory = self._call.memory
         if memory is None:
             return session.run_on(feeds, fetches, options, None, handed)
         given = input_shapes(self._call.inputs)
-        into = self._seen.memory(session, given, memory, [name for name in fetches if name not in handed])
+        into = self._seen.memory(session, given, memory, [name for name in fetches if name not in later])
         try:
             made, handles = session.run_on(feeds, fetches, options, into, handed)
         except BoundRunFailedError:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Memory, Value
+from onnxscope_server.domain import Array, DataType, Memory, TensorType, Value
 from onnxscope_server.run.session import Session
 
 InputShapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
-_Outputs: TypeAlias = Mapping[str, tuple["np.dtype[Any]", tuple[int, ...]]]
+_Outputs: TypeAlias = Mapping[str, tuple[DataType, tuple[int, ...]]]
 _KEPT = 64
 
 
@@ -57,7 +57,9 @@ class ShapesSeen:
             if given in seen:
                 return
             seen[given] = {
-                name: (value.dtype, value.shape) for name, value in values.items() if isinstance(value, np.ndarray)
+                name: (declared.data_type, value.shape)
+                for name, value in values.items()
+                if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
             }
             while len(seen) > _KEPT:
                 seen.popitem(last=False)

@@ -43,13 +43,18 @@ def blamed(addresses: tuple[str, ...]) -> Iterator[None]:
         raise type(error)(f"{_told(addresses)} {error.message}", **error.metadata) from error
 
 
-def check_made(model: CatalogModel, plan: Plan, activations: Mapping[str, Value]) -> None:
+def check_made(model: CatalogModel, plan: Plan, slots: tuple[str, ...], activations: Mapping[str, Value]) -> None:
     """Checks that every slot that came has a value, but for branches that may not have been taken.
+
+    Args:
+        model: the model.
+        plan: what was asked of it.
+        slots: the slots that the plan reads.
+        activations: what came.
 
     Raises:
         RunFailedError: a kernel left one empty.
     """
-    slots = filled(model, plan)
     if not slots:
         return
     places = model.contents.places(expand=plan.expand)

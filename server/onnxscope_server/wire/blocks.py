@@ -83,10 +83,11 @@ class Block:
 
 
 class _Use(weakref.ref[Array]):
-    """An array over a whole block, which every array in it keeps alive: its end is the end of the use."""
+    """An array over a block, which every array in it keeps alive: its end is the end of the use."""
 
-    __slots__ = ("block", "owner_id")
+    __slots__ = ("block", "byte_count", "owner_id")
     block: Block
+    byte_count: int
     owner_id: int
 
 
@@ -120,7 +121,7 @@ class Blocks:
         """Returns a uint8 array over a block that is free and large enough, or None."""
         self.settle()
         free = self._free.get(_rounded(byte_count))
-        return self._used(free.pop()) if free else None
+        return self._used(free.pop(), byte_count) if free else None
 
     def made(self, byte_count: int) -> Array | None:
         """Returns a uint8 array over a new block; None where there may or can be none."""
@@ -136,7 +137,7 @@ class Blocks:
             return None
         block = self._blocks[self._next] = Block(self._next, size, memory)
         self._next += 1
-        return self._used(block)
+        return self._used(block, byte_count)
 
     def find(self, array: Array) -> tuple[Block, int] | None:
         """Returns the block that an array lies in, and the bytes before it there."""
@@ -146,7 +147,8 @@ class Blocks:
         block = self._by_owner.get(id(owner))
         if block is None or block.use is None or block.use() is not owner:
             return None
-        return block, array.ctypes.data - owner.ctypes.data
+        # what is as large is all of it; asking for addresses takes a while
+        return block, 0 if array.nbytes == block.use.byte_count else array.ctypes.data - owner.ctypes.data
 
     def release(self, number: int, *, for_ever: bool = False) -> bool:
         """Takes the client's word that it lets go of a block, or keeps it; returns whether it held it."""
@@ -192,10 +194,11 @@ class Blocks:
                 self._allowance.give_back(block.byte_count)
         self.settle()
 
-    def _used(self, block: Block) -> Array:
-        owner: Array = np.frombuffer(block.memory, np.uint8)
+    def _used(self, block: Block, byte_count: int) -> Array:
+        owner: Array = np.frombuffer(block.memory, np.uint8, byte_count)
         use = _Use(owner, self._ended.append)
         use.block = block
+        use.byte_count = byte_count
         use.owner_id = id(owner)
         block.use = use
         self._by_owner[use.owner_id] = block

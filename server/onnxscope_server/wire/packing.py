@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope_server.domain import Result
-from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_values import shared_part
 
 
 def value_parts(result: Result, share: Share | None = None) -> Iterator[codec.Part]:
-    """Yields the activations, scalings and outputs of a result: where they lie in shared memory, or their pieces.
+    """Yields the activations, scalings and outputs of a result in pieces, which refer to its arrays.
 
     Args:
-        result: of a run; pieces refer to its arrays.
-        share: what the call's client shares; None for nothing.
+        result: what to send.
+        share: of the call; what lies in its memory is given to the client, and must not be touched any more.
     """
     for role, values in (
         (pb.VALUE_ROLE_ACTIVATION, result.activations),
@@ -24,4 +24,8 @@ def value_parts(result: Result, share: Share | None = None) -> Iterator[codec.Pa
         (pb.VALUE_ROLE_OUTPUT, result.outputs),
     ):
         for name, value in values.items():
-            yield from shared_values.parts(role, name, value, share)
+            whole = shared_part(role, name, value, share)
+            if whole is None:
+                yield from codec.parts(role, name, value)
+            else:
+                yield whole

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxscope.v1 import sharing
 from onnxscope.v1.sharing import Record
-from onnxscope_server.domain import Array
+from onnxscope_server.domain import Array, DataType
 from onnxscope_server.wire.blocks import Allowance, Block, Blocks
 
 # what may be sent before the client has taken it, as gRPC's flow control does for what lies in messages
@@ -43,8 +43,8 @@ class Share:
         self._connection = connection
         self._sent = sent
 
-    def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
-        """Returns an array for a value to be written into, which then need not be copied.
+    def empty(self, data_type: DataType, shape: tuple[int, ...]) -> Array | None:
+        """Returns an array for a value to be written into, which then need not be copied: a `domain.Memory`.
 
         The memory is used again when the last array in it has died, whether it was given or not.
 
@@ -52,15 +52,12 @@ class Share:
             The array; None for what is small, for text and for types of several elements a byte, and where all memory
             is in use or the client has gone.
         """
-        byte_count = math.prod(shape) * dtype.itemsize
-        if not sharing.is_shareable(dtype, byte_count):
-            return None
-        owner = self._connection.empty(byte_count)
-        return None if owner is None else np.ndarray(shape, dtype, owner)
+        dtype = sharing.DTYPES.get(data_type)
+        return None if dtype is None else self._empty(dtype, shape)
 
     def put(self, value: Array) -> Array | None:
         """Returns a copy of an array that `give` can give; None as `empty`."""
-        copy = self.empty(value.dtype, value.shape)
+        copy = self._empty(value.dtype, value.shape)
         if copy is not None:
             np.copyto(copy, value)
         return copy
@@ -79,9 +76,7 @@ class Share:
         return self._connection.give(value, self._sent)
 
     def block_of(self, value: Array) -> int | None:
-        """Returns the number of the block that an array lies in; None where `give` would not give it."""
-        if value.dtype not in sharing.DATA_TYPES or not value.flags.c_contiguous:
-            return None
+        """Returns the number of the block that an array lies in; None where it lies elsewhere, or was given."""
         return self._connection.block_of(value)
 
     async def room(self) -> None:
@@ -92,6 +87,13 @@ class Share:
     def close(self) -> None:
         """Says that the server sends nothing more in this call."""
         self._connection.finish(self._sent)
+
+    def _empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
+        byte_count = math.prod(shape) * dtype.itemsize
+        if not sharing.is_shareable(dtype, byte_count):
+            return None
+        owner = self._connection.empty(byte_count)
+        return None if owner is None else np.ndarray(shape, dtype, owner)
 
 
 class _Sent:
@@ -238,9 +240,8 @@ class Connection:
 
     def block_of(self, value: Array) -> int | None:
         """As `Share.block_of`."""
-        with self._lock:
-            found = self._blocks.find(value)
-            return None if found is None or found[0].is_sent else found[0].number
+        found = self._blocks.find(value)
+        return None if found is None or found[0].is_sent else found[0].number
 
     def waiter(self, sent: _Sent) -> asyncio.Future[None] | None:
         """Returns what to wait for until a call has room."""
@@ -265,8 +266,8 @@ class Connection:
     def _hear(self) -> bool:
         while not self._is_closed:
             try:
-                data = self._client.recv(sharing.RECORD_BYTES + 1)
-                if not data or not self._take(*sharing.unpack(data)):
+                data = self._client.recv(sharing.PACKET_BYTES)
+                if not data or not all(self._take(*record) for record in sharing.unpack(data)):
                     break
             except BlockingIOError:
                 return True
