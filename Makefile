@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 REPORT ?= report.html
 
-.PHONY: demo test conformance conformance-short lint format proto clean
+.PHONY: demo test conformance conformance-short bench bench-short lint format proto clean
 
 demo: .venv/.server
 	$(BIN)/onnxscope demo --out $(REPORT)
@@ -18,6 +18,14 @@ conformance: .venv/.dev
 # of what the installed packages bring, a part that takes some minutes
 conformance-short: .venv/.dev
 	$(BIN)/python -m tests.conformance --shipped --every 2 --json .cache/conformance/short.json
+
+# every figure that has a target, and the peers; fetches models and makes an environment for the peers, once
+bench: .venv/.dev
+	$(BIN)/python -m tests.benchmarks
+
+# of what the installed packages bring, in a few minutes; fails where a figure is worse than its target by 30 %
+bench-short: .venv/.dev
+	$(BIN)/python -m tests.benchmarks --short --check --json .cache/bench/short.json --png .cache/bench/short.png
 
 lint: .venv/.dev
 	$(BIN)/ruff check

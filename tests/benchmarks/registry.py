@@ -1,0 +1,33 @@
+"""All measurements, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.benchmarks import (
+    against_peers,
+    batching,
+    large_capture,
+    long_stream,
+    part_of_model,
+    plans,
+    small_calls,
+    whole_model,
+)
+from tests.benchmarks.figures import Bench, Outcome
+
+MEASUREMENTS = (
+    *whole_model.MEASUREMENTS,
+    *plans.MEASUREMENTS,
+    *part_of_model.MEASUREMENTS,
+    *against_peers.MEASUREMENTS,
+    *batching.MEASUREMENTS,
+    *small_calls.MEASUREMENTS,
+    *large_capture.MEASUREMENTS,
+    *long_stream.MEASUREMENTS,
+)
+
+
+def measure(index: int, bench: Bench) -> Sequence[Outcome]:
+    """Measures the figures of one of them."""
+    return MEASUREMENTS[index].measure(bench)
