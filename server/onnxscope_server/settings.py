@@ -78,8 +78,8 @@ class Settings(BaseSettings):
     session_bytes: int | None = Field(
         None,
         ge=1,
-        description="bytes of memory that sessions kept ready may take, by estimate and without what runs need; weights "
-        "that several share count once; half of the machine's or container's memory if not given",
+        description="bytes of memory that sessions may take, by estimate and without what runs need, weights "
+        "that several share counted once; half of the machine's or container's memory if not given",
     )
     shared_weights_bytes: int = Field(
         64 * GIB,

@@ -23,6 +23,8 @@ VALUES = {
     "intra_op_threads": "4",
     "max_waiting_runs": "5",
     "max_sessions": "6",
+    "session_bytes": "10000000",
+    "shared_weights_bytes": "11000000",
     "max_model_bytes": "7",
     "max_input_bytes": "8",
     "memory_budget": "9000000",

@@ -78,7 +78,7 @@ def read(data: bytes) -> ir.Model:
 
 
 def disguised(model: ir.Model) -> bytes:
-    """Serialises a model for `from_disguised`, which costs less than `read`: what onnx-ir does not know is not put back."""
+    """Serialises a model for `from_disguised`, which takes less time than `read`."""
     data: bytes = ir.to_proto(model).SerializeToString()
     return data
 

@@ -6,7 +6,7 @@ import functools
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
 from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
-from onnxscope_server.run.environment import SILENT, check_custom_ops, ort
+from onnxscope_server.run.environment import SILENT, check_custom_ops, ort, shared_arena
 from onnxscope_server.run.failures import load_failure, run_failure
 from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
@@ -114,7 +114,7 @@ class Opening:
             options.log_severity_level = SILENT
             for library in self.custom_ops:
                 options.register_custom_ops_library(str(library))
-            self._set(options, settings, optimised_file, exact=exact)
+            self._set(options, {**shared_arena(), **settings}, optimised_file, exact=exact)
             yield options
             return
         options = self.session_options
@@ -268,9 +268,7 @@ class Session:
         except Exception as error:
             raise run_failure(error) from error
 
-    def _opened(
-        self, opening: Opening, placed: Placed | None, *, exact: bool
-    ) -> tuple[Any, int, Mapping[Hashable, int]]:
+    def _opened(self, opening: Opening, placed: Placed | None, *, exact: bool) -> tuple[Any, int, Mapping[Any, int]]:
         """Returns onnxruntime's session, its own bytes and those that it shares."""
         if placed is not None:
             try:

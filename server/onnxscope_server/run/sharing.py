@@ -172,9 +172,7 @@ class Sharing:
         return with_inputs_of(optimised, segment.graph)
 
     def _write(self, graph: bytes, data_folder: Path, folder: Path) -> None:
-        self._opening.open(
-            graph, data_folder, exact=True, optimised_file=folder / PACKED_GRAPH, entries=_WRITE_PACKED
-        )
+        self._opening.open(graph, data_folder, exact=True, optimised_file=folder / PACKED_GRAPH, entries=_WRITE_PACKED)
 
     def _try(self, weights: SharedWeights, optimised: bytes, digest: str) -> None:
         """Does without packed forms that onnxruntime does not take again as it wrote them."""
@@ -191,7 +189,7 @@ class Sharing:
         free = shutil.disk_usage(self._folder).free
         if size >= _LEAST_MODEL_BYTES and _FORMS * size > free:
             _log.warning("weights of %d bytes are not shared: %d bytes are free in %s", size, free, self._folder)
-        return _LEAST_MODEL_BYTES <= size and _FORMS * size <= min(free, self._max_bytes)
+        return size >= _LEAST_MODEL_BYTES and _FORMS * size <= min(free, self._max_bytes)
 
     def _shrink(self, kept: str) -> None:
         while True:
