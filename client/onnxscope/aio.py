@@ -34,6 +34,7 @@ def connect(
     token: str | None = None,
     tls: bool | str | PathLike[str] | TLS | None = None,
     timeout: float | None = None,
+    shared_memory: bool = True,
 ) -> AsyncScope:
     """Returns a scope on a server; nothing is opened before the first call.
 
@@ -42,8 +43,10 @@ def connect(
         token: the secret that the server wants.
         tls: True for the system's authorities, a file of authorities, or a `TLS`.
         timeout: seconds that a call may take where it does not say so itself; None for ever.
+        shared_memory: whether large values may lie in memory shared with a server on this host, where both run as the
+            same user; without, and elsewhere, they come over the network: the same call, the same result.
     """
-    return AsyncScope(AioGrpcLink(Address(target, token, tls)), timeout)
+    return AsyncScope(AioGrpcLink(Address(target, token, tls), shared_memory=shared_memory), timeout)
 
 
 def local(providers: Any = None, session_options: Any = None, **settings: Any) -> AsyncScope:

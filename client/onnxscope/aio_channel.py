@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,9 +13,11 @@ import grpc
 from google.protobuf.message import Message
 
 from onnxscope import encode
-from onnxscope.channel import Address, closed, method, translate
+from onnxscope.blocks import Blocks
+from onnxscope.channel import Address, Methods, closed, translate
 from onnxscope.encode import SentValue
 from onnxscope.receive import Event, Receiver
+from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
@@ -25,11 +28,14 @@ class AioGrpcLink:
 
     Args:
         address: of the server.
+        shared_memory: whether large values may lie in memory that a server on this host shares.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, shared_memory: bool = True) -> None:
         self._address = address
-        self._channel: grpc.aio.Channel | None = None
+        self._sharing = Sharing(wanted=shared_memory)
+        self._methods: Methods | None = None
+        self._blocks = Blocks()
         self._is_closed = False
 
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -75,7 +81,10 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
-        requests = _Requests(_asynchronous(encode.capture_requests(spec, values)))
+
+        def requests(sharing: capture_pb.Sharing | None) -> AsyncIterator[Any]:
+            return _asynchronous(encode.capture_requests(spec, values, sharing))
+
         return self._events("CaptureService/Capture", requests, timeout)
 
     def stream(
@@ -87,26 +96,35 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.stream`."""
-        requests = _Requests(encode.astream_requests(spec, carry, batches))
+        requests = functools.partial(encode.astream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
 
     async def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        self._sharing.close()
+        if self._methods is not None:
+            await self._methods.channel.close()
 
     async def _events(
         self,
         name: str,
-        requests: _Requests,
+        requests: Callable[[capture_pb.Sharing | None], AsyncIterator[Any]],
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
-        receiver = Receiver()
-        async with aclosing(self._responses(name, requests, timeout)) as responses:
-            async for response in responses:
-                for event in receiver.feed(response):
-                    yield event
+        shared = await self._sharing.begin_async(self.unary, timeout)
+        receiver = Receiver(shared, self._blocks.empty)
+        messages = requests(shared.sharing if shared else None)
+        try:
+            async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
+                async for response in responses:
+                    if shared:
+                        await shared.arrival(response.message)
+                    for event in receiver.feed(*response):
+                        yield event
+        finally:
+            if shared:
+                shared.end()
         receiver.finish()
 
     async def _responses(
@@ -141,9 +159,9 @@ class AioGrpcLink:
     def _method(self, name: str) -> Any:
         if self._is_closed:
             raise closed()
-        if self._channel is None:
-            self._channel = self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel)
-        return method(self._channel, name)
+        if self._methods is None:
+            self._methods = Methods(self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel))
+        return self._methods[name]
 
 
 class _Requests:

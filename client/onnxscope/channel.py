@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ import grpc
 from google.protobuf.message import Message
 
 from onnxscope import encode
+from onnxscope.blocks import Blocks
 from onnxscope.encode import SentValue
 from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError, from_rpc
 from onnxscope.receive import Event, Receiver
+from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE
 
 KEEPALIVE_MS = 30_000
 _OPTIONS = (
@@ -32,6 +36,10 @@ _STUBS: Mapping[str, Any] = {
     "ModelService": model_service_pb2_grpc.ModelServiceStub,
     "CaptureService": capture_service_pb2_grpc.CaptureServiceStub,
     "ProbeService": probe_service_pb2_grpc.ProbeServiceStub,
+}
+_ENVELOPES = {
+    "CaptureService/Capture": CAPTURE_RESPONSE,
+    "CaptureService/StreamCapture": STREAM_CAPTURE_RESPONSE,
 }
 R = TypeVar("R")
 
@@ -86,10 +94,28 @@ def _read(path: str | PathLike[str] | None) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
 
 
-def method(channel: Any, name: str) -> Any:
-    """Returns the callable of "ModelService/ListModels" and the like."""
-    service, _, method_name = name.partition("/")
-    return getattr(_STUBS[service](channel), method_name)
+class Methods:
+    """The callables of a channel, each made once.
+
+    Those that carry values take serialised messages and give `envelope.Carried`.
+
+    Args:
+        channel: one of gRPC's, for threads or for coroutines.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self._known: dict[str, Any] = {
+            name: channel.stream_stream(f"/onnxscope.v1.{name}", response_deserializer=responses.parse)
+            for name, responses in _ENVELOPES.items()
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns the callable of "ModelService/ListModels" and the like."""
+        if name not in self._known:
+            service, _, method = name.partition("/")
+            self._known[name] = getattr(_STUBS[service](self.channel), method)
+        return self._known[name]
 
 
 def closed() -> UnavailableError:
@@ -141,11 +167,14 @@ class GrpcLink:
 
     Args:
         address: of the server.
+        shared_memory: whether large values may lie in memory that a server on this host shares.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, shared_memory: bool = True) -> None:
         self._address = address
-        self._channel: grpc.Channel | None = None
+        self._sharing = Sharing(wanted=shared_memory)
+        self._methods: Methods | None = None
+        self._blocks = Blocks()
         self._is_closed = False
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -181,7 +210,7 @@ class GrpcLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
-        requests = _Requests(encode.capture_requests(spec, values))
+        requests = functools.partial(encode.capture_requests, spec, values)
         return self._events("CaptureService/Capture", requests, timeout)
 
     def stream(
@@ -193,22 +222,29 @@ class GrpcLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.stream`."""
-        requests = _Requests(encode.stream_requests(spec, carry, batches))
+        requests = functools.partial(encode.stream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
 
     def close(self) -> None:
         """As `Link.close`."""
         self._is_closed = True
-        if self._channel is not None:
-            self._channel.close()
+        self._sharing.close()
+        if self._methods is not None:
+            self._methods.channel.close()
 
-    def _events(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Event, None, None]:
-        receiver = Receiver()
-        responses = self._responses(name, requests, timeout)
+    def _events(
+        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[bytes]], timeout: float | None
+    ) -> Generator[Event, None, None]:
+        shared = self._sharing.begin(self.unary, timeout)
+        receiver = Receiver(shared, self._blocks.empty)
+        messages = requests(shared.sharing if shared else None)
+        responses = self._responses(name, _Requests(messages), timeout)
         try:
             for response in responses:
-                yield from receiver.feed(response)
+                yield from receiver.feed(*response)
         finally:
+            if shared:
+                shared.end()
             responses.close()
         receiver.finish()
 
@@ -233,6 +269,6 @@ class GrpcLink:
     def _method(self, name: str) -> Any:
         if self._is_closed:
             raise closed()
-        if self._channel is None:
-            self._channel = self._address.open(grpc.secure_channel, grpc.insecure_channel)
-        return method(self._channel, name)
+        if self._methods is None:
+            self._methods = Methods(self._address.open(grpc.secure_channel, grpc.insecure_channel))
+        return self._methods[name]

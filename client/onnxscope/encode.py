@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from onnxscope.errors import ValueInvalidError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import codec
+from onnxscope.v1.envelope import CAPTURE_REQUEST, STREAM_CAPTURE_REQUEST
 from onnxscope.v1.tensor_pb2 import ValueRole
-
-MESSAGE_BYTES = codec.CHUNK_BYTES
 
 
 class SentValue(NamedTuple):
@@ -21,51 +21,45 @@ class SentValue(NamedTuple):
     value: codec.Value
 
 
-def capture_requests(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> Iterator[pb.CaptureRequest]:
-    """Yields the messages of a capture: the spec, and as much of the values as fits beside it."""
-    request = pb.CaptureRequest(spec=spec)
-    for group in _groups(values):
-        for part in group:
-            part.write(request.inputs.add())
-        yield request
-        request = pb.CaptureRequest()
-    if request.HasField("spec"):
-        yield request
+def capture_requests(
+    spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
+) -> Iterator[bytes]:
+    """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it."""
+    return CAPTURE_REQUEST.packed(_parts(values), pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString())
 
 
-def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str]) -> pb.StreamCaptureRequest:
+def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None) -> bytes:
     """Returns the first message of a stream, so that the server plans while the first batch is made."""
-    return pb.StreamCaptureRequest(spec=spec, carry=carry)
+    return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing).SerializeToString()
 
 
-def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[pb.StreamCaptureRequest]:
-    """Yields the messages of one batch; nothing of it waits for the next batch."""
-    request = pb.StreamCaptureRequest()
-    request.items.add().batch_start.index = index
-    for at, group in enumerate(_groups(values)):
-        if at:
-            yield request
-            request = pb.StreamCaptureRequest()
-        for part in group:
-            part.write(request.items.add().input)
-    request.items.add().batch_end.SetInParent()
-    yield request
+def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[bytes]:
+    """Yields the messages of one batch, serialised; nothing of it waits for the next batch."""
+    start = pb.StreamItem(batch_start=pb.BatchStart(index=index))
+    end = pb.StreamItem(batch_end=pb.BatchEnd())
+    return STREAM_CAPTURE_REQUEST.packed(itertools.chain([start], _parts(values), [end]))
 
 
 def stream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: Iterable[Sequence[SentValue]]
-) -> Iterator[pb.StreamCaptureRequest]:
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: Iterable[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
+) -> Iterator[bytes]:
     """Yields the messages of a stream; a batch is pulled when the one before has been taken."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     for index, values in enumerate(batches):
         yield from batch_requests(index, values)
 
 
 async def astream_requests(
-    spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Sequence[SentValue]]
-) -> AsyncIterator[pb.StreamCaptureRequest]:
+    spec: pb.CaptureSpec,
+    carry: Mapping[str, str],
+    batches: AsyncIterator[Sequence[SentValue]],
+    sharing: pb.Sharing | None = None,
+) -> AsyncIterator[bytes]:
     """As `stream_requests`, for batches that arrive asynchronously."""
-    yield stream_opening(spec, carry)
+    yield stream_opening(spec, carry, sharing)
     index = 0
     async for values in batches:
         for request in batch_requests(index, values):
@@ -73,23 +67,9 @@ async def astream_requests(
         index += 1
 
 
-def _groups(values: Iterable[SentValue]) -> Iterator[list[codec.Part]]:
-    """Yields parts that share a message, which stays at about 1 MiB."""
-    group: list[codec.Part] = []
-    size = 0
+def _parts(values: Iterable[SentValue]) -> Iterator[codec.Part]:
     for value in values:
-        for part in _parts(value):
-            if group and size + part.byte_count > MESSAGE_BYTES:
-                yield group
-                group, size = [], 0
-            group.append(part)
-            size += part.byte_count
-    if group:
-        yield group
-
-
-def _parts(value: SentValue) -> Iterator[codec.Part]:
-    try:
-        yield from codec.parts(value.role, value.name, value.value)
-    except codec.CodecError as error:
-        raise ValueInvalidError(f"{value.name!r}: {error}", {"value": value.name}) from error
+        try:
+            yield from codec.parts(value.role, value.name, value.value)
+        except codec.CodecError as error:
+            raise ValueInvalidError(f"{value.name!r}: {error}", {"value": value.name}) from error

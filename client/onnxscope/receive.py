@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from onnxscope.errors import InternalError, StreamCutError
 from onnxscope.results import Fidelity
+from onnxscope.sharing import SharedCall
 from onnxscope.v1 import capture_service_pb2 as pb
-from onnxscope.v1 import codec
+from onnxscope.v1.assemble import Assembler
+from onnxscope.v1.codec import Array, Buffer, CodecError, Value
 from onnxscope.v1.tensor_pb2 import ValuePart, ValueRole
 
 
@@ -33,7 +37,7 @@ class Arrived:
 
     role: ValueRole
     name: str
-    value: codec.Value
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +68,38 @@ Event: TypeAlias = Planned | BatchStarted | Arrived | BatchCompleted | Completed
 
 
 class Receiver:
-    """Turns the responses of one call into events and notices when the call was cut short."""
+    """Turns the responses of one call into events and notices when the call was cut short.
 
-    def __init__(self) -> None:
-        self._assembler = codec.Assembler()
+    Args:
+        shared: where large values may lie; None for messages alone.
+        empty: makes an array of a shape and a dtype for a value to arrive in.
+    """
+
+    def __init__(self, shared: SharedCall | None = None, empty: Callable[..., Array] = np.empty) -> None:
+        self._shared = shared
+        self._assembler = Assembler(empty=empty)
         self._done = False
         self.begun = False
 
-    def feed(self, response: pb.CaptureResponse | pb.StreamCaptureResponse) -> Iterator[Event]:
+    def feed(
+        self, response: pb.CaptureResponse | pb.StreamCaptureResponse, data: Mapping[int, Buffer] | None = None
+    ) -> Iterator[Event]:
         """Yields the events that a response completes.
+
+        Args:
+            response: the message.
+            data: what came beside it, see `envelope.Carried`.
 
         Raises:
             InternalError: the server broke the protocol.
+            StreamCutError: shared memory that a response names has not come.
         """
-        for event in response.events:
+        events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.events
+        for index, event in enumerate(events):
             self.begun = True
             if self._done:
                 raise InternalError("the server sent an event after `completed`")
-            translated = self._translate(event)
+            translated = self._translate(event, data.get(index) if data else None)
             if translated is not None:
                 yield translated
 
@@ -94,12 +112,12 @@ class Receiver:
         if not self._done:
             raise StreamCutError("the server's answer ended before it was complete; ask again")
 
-    def _translate(self, event: pb.CaptureEvent | pb.StreamEvent) -> Event | None:
+    def _translate(self, event: pb.CaptureEvent | pb.StreamEvent, data: Buffer | None) -> Event | None:
         which = event.WhichOneof("event")
         if which == "plan":
             return Planned(event.plan)
         if which == "value":
-            return self._value(event.value)
+            return self._value(event.value, data)
         if isinstance(event, pb.StreamEvent):
             return self._of_stream(event)
         if which == "completed":
@@ -120,10 +138,14 @@ class Receiver:
                 return StreamCompleted(event.completed.batch_count)
         return None  # an event that a newer server knows
 
-    def _value(self, part: ValuePart) -> Arrived | None:
+    def _value(self, part: ValuePart, data: Buffer | None) -> Arrived | None:
+        start = part.start
+        if self._shared is not None and start.HasField("shared"):
+            self._between_values()
+            return Arrived(start.role, start.name, self._shared.array(start))
         try:
-            received = self._assembler.feed(part)
-        except codec.CodecError as error:
+            received = self._assembler.feed(part, data)
+        except CodecError as error:
             raise InternalError(f"the server sent a value that cannot be read: {error}") from error
         return Arrived(received.role, received.name, received.value) if received else None
 

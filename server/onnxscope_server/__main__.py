@@ -13,6 +13,7 @@ from pydantic_settings import CliApp, SettingsError
 
 from onnxscope_server.app import Server, serve
 from onnxscope_server.errors import OnnxscopeServerError
+from onnxscope_server.run.environment import share_threads
 from onnxscope_server.settings import Settings
 
 _log = logging.getLogger("onnxscope_server")
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
+        share_threads(settings.intra_op_threads_chosen)
         asyncio.run(_run(settings))
     except (OSError, OnnxscopeServerError) as error:
         _log.error("%s", error)

@@ -19,12 +19,12 @@ from grpc_reflection.v1alpha import reflection
 
 from onnxscope.v1 import (
     capture_service_pb2,
-    capture_service_pb2_grpc,
     model_service_pb2,
     model_service_pb2_grpc,
     probe_service_pb2,
     probe_service_pb2_grpc,
 )
+from onnxscope_server.api import capture_servicer
 from onnxscope_server.api.capture_servicer import CaptureServicer
 from onnxscope_server.api.metrics import Endpoint, Metrics
 from onnxscope_server.api.model_servicer import ModelServicer
@@ -39,12 +39,13 @@ from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
 from onnxscope_server.run.sharing import Sharing, can_share
 from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 from onnxscope_server.settings import Settings
+from onnxscope_server.wire.shared_memory import SharedMemory
 
 _log = logging.getLogger(__name__)
 _SERVICES = tuple(
@@ -78,13 +79,14 @@ class Services:
     models: ModelServicer
     captures: CaptureServicer
     probes: ProbeServicer
+    shared_memory: SharedMemory
     folder: tempfile.TemporaryDirectory[str] | None
 
     @classmethod
     def make(cls, settings: Settings, session_options: Any = None) -> Services:
         """Wires the services; `session_options` are an embedding caller's own for onnxruntime."""
         check_providers(settings.providers)
-        opening = Opening(settings.providers, settings.intra_op_threads, session_options, settings.custom_ops)
+        opening = Opening(settings.providers, settings.intra_op_threads_chosen, session_options, settings.custom_ops)
         folder = None if settings.data else tempfile.TemporaryDirectory(prefix="onnxscope-")
         data = settings.data or Path(folder.name if folder else "")
         catalog = Catalog(
@@ -93,7 +95,7 @@ class Services:
             durable=settings.data is not None,
             runtime=Knowledge(opening),
         )
-        runner = Runner(settings.run_threads, settings.max_waiting_runs)
+        runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sharing = _sharing(settings, opening, data / "shared", catalog)
         sessions = Sessions(
             runner,
@@ -106,8 +108,10 @@ class Services:
         trial = functools.partial(check, opening=opening)
         models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
-        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes)
-        return cls(settings, catalog, sessions, sharing, runner, trial, models, captures, ProbeServicer(), folder)
+        memory = SharedMemory(settings.shared_memory_limit_bytes)
+        captures = CaptureServicer(Captures(catalog, sessions, runner, budget), settings.max_input_bytes, memory)
+        probes = ProbeServicer()
+        return cls(settings, catalog, sessions, sharing, runner, trial, models, captures, probes, memory, folder)
 
     async def load_models_folder(self) -> None:
         """Takes the models of the settings' folder into the catalog; a broken one is logged."""
@@ -122,6 +126,7 @@ class Services:
         await self.runner.close()
         if self.sharing is not None:
             self.sharing.close()
+        self.shared_memory.close()
         self.catalog.close()
         if self.folder is not None:
             self.folder.cleanup()
@@ -140,6 +145,11 @@ class Server:
             lambda: len(self._services.catalog.entries()),
         )
         _tell(self._metrics, self._services.sessions)
+        self._metrics.gauge(
+            "onnxscope_shared_memory_bytes",
+            "Memory shared with clients on this host.",
+            lambda: self._services.shared_memory.byte_count,
+        )
         self._health = health_aio.HealthServicer()
         token = settings.token.get_secret_value() if settings.token else None
         self._grpc = grpc.aio.server(interceptors=[Gate(token, self._metrics.observe)], options=_OPTIONS)
@@ -154,7 +164,7 @@ class Server:
         """
         services, server = self._services, self._grpc
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)
-        capture_service_pb2_grpc.add_CaptureServiceServicer_to_server(services.captures, server)
+        capture_servicer.add_to_server(services.captures, server)
         probe_service_pb2_grpc.add_ProbeServiceServicer_to_server(services.probes, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)

@@ -7,7 +7,7 @@ arrays of `str`), a list of values (sequence), a dict (map) or `None` (an option
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,6 +49,10 @@ class DataType(enum.IntEnum):
     FLOAT8E8M0 = 24
     UINT2 = 25
     INT2 = 26
+
+
+# an empty array of a type and shape in memory of the caller's; None where it has none for it
+Memory: TypeAlias = Callable[[DataType, tuple[int, ...]], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)

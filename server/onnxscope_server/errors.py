@@ -97,6 +97,10 @@ class RunFailedError(OnnxscopeServerError):
     reason = "RUN_FAILED"
 
 
+class BoundRunFailedError(RunFailedError):
+    """A run that was to write into the caller's memory failed; without that memory it may well succeed."""
+
+
 class LimitExceededError(OnnxscopeServerError):
     """The request goes beyond a setting."""
 

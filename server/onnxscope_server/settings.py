@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 GIB = 1 << 30
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_CORES = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Settings(BaseSettings):
@@ -62,12 +63,18 @@ class Settings(BaseSettings):
         description="libraries of custom operators that models may use, separated by commas: they are code, and run in "
         "the server",
     )
-    run_threads: int = Field(2, ge=1, le=1024, description="runs that go on at the same time")
+    run_threads: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="runs that go on at the same time; 0 for one for every 8 cores, but at least 2 and at most 8",
+    )
     intra_op_threads: int = Field(
         0,
         ge=0,
         le=1024,
-        description="threads that one run computes with; 0 leaves it to onnxruntime: one a core",
+        description="threads that runs compute with: all runs share them (embedded, every session has as many of its "
+        "own); 0 for one a core",
     )
     max_waiting_runs: int = Field(
         256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
@@ -96,6 +103,12 @@ class Settings(BaseSettings):
         ge=1,
         description="bytes of activations that one run may bring; a capture of more runs in groups of hook points, and "
         "a larger single one is refused; half of the machine's or container's memory if not given",
+    )
+    shared_memory_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="bytes of memory that clients on this host share with the server, all together; 0 shares none; a "
+        "quarter of the machine's or container's memory if not given",
     )
     drain_seconds: float = Field(
         1.0,
@@ -153,6 +166,22 @@ class Settings(BaseSettings):
         return self.session_bytes or _memory() // 2
 
     @property
+    def run_threads_chosen(self) -> int:
+        """Runs that go on at the same time: on many cores more of them keep all busy, for one run seldom does."""
+        return self.run_threads or max(2, min(8, _cores() // 8))
+
+    @property
+    def intra_op_threads_chosen(self) -> int:
+        """Threads to compute with; 0 where onnxruntime's own count, one a core, is right."""
+        quota = _core_quota()
+        return self.intra_op_threads or (0 if quota is None else quota)
+
+    @property
+    def shared_memory_limit_bytes(self) -> int:
+        """What may be shared; where nothing is said, a quarter of what the machine or the container has."""
+        return _memory() // 4 if self.shared_memory_bytes is None else self.shared_memory_bytes
+
+    @property
     def http_port_chosen(self) -> bool:
         """Whether somebody said which HTTP port to take: then a busy one is an error."""
         return "http_port" in self.model_fields_set
@@ -168,6 +197,22 @@ def _memory() -> int:
         return min(there, int(_CONTAINER_LIMIT.read_text()))
     except (OSError, ValueError):
         return there
+
+
+def _cores() -> int:
+    """Returns the cores that this process may use."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _core_quota()
+    return there if quota is None else min(there, quota)
+
+
+def _core_quota() -> int | None:
+    """Returns the cores that the container may keep busy, rounded up; None where it has no limit."""
+    try:
+        quota, period = _CONTAINER_CORES.read_text().split()
+        return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        return None
 
 
 def _names(item: Any) -> list[Any]:

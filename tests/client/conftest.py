@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
+from tests.messages import messages
 
 from onnxscope.v1 import (
     capture_service_pb2 as capture_pb,
@@ -30,6 +31,7 @@ from onnxscope.v1 import (
 from onnxscope.v1 import (
     model_service_pb2 as model_pb,
 )
+from onnxscope.v1.assemble import Assembler
 
 TOKEN = "secret"
 ROLE_OUTPUT = tensor_pb2.VALUE_ROLE_OUTPUT
@@ -149,7 +151,7 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
 
     def Capture(self, requests: Iterator[Any], context: Any) -> Iterator[capture_pb.CaptureResponse]:
         self._enter(context)
-        assembler, inputs, asked = codec.Assembler(), {}, capture_pb.CaptureSpec()
+        assembler, inputs, asked = Assembler(), {}, capture_pb.CaptureSpec()
         for request in requests:
             self.message_sizes.append(request.ByteSize())
             asked = request.spec if request.HasField("spec") else asked
@@ -165,7 +167,7 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
             yield capture_pb.CaptureResponse(events=[capture_pb.CaptureEvent(completed=_completed())])
 
     def StreamCapture(self, requests: Iterator[Any], context: Any) -> Iterator[capture_pb.StreamCaptureResponse]:
-        assembler, inputs, asked, count = codec.Assembler(), {}, capture_pb.CaptureSpec(), 0
+        assembler, inputs, asked, count = Assembler(), {}, capture_pb.CaptureSpec(), 0
         for request in requests:
             if request.HasField("spec"):
                 asked = request.spec
@@ -199,10 +201,10 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
             yield tensor_pb2.ValuePart(chunk=tensor_pb2.ValueChunk(offset=7, data=b"x"))
         value = next(iter(inputs.values())) + 1
         if asked.outputs != capture_pb.OUTPUT_MODE_NONE:  # outputs first: the client sorts by the plan
-            yield from (part.message() for part in codec.parts(ROLE_OUTPUT, "y", value))
+            yield from messages(ROLE_OUTPUT, "y", value)
         for address in asked.selectors:
             if address != "forgotten":
-                yield from (part.message() for part in codec.parts(ROLE_ACTIVATION, address, value))
+                yield from messages(ROLE_ACTIVATION, address, value)
 
 
 def _chunks(requests: Iterator[Any], size: int) -> bytes:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.messages import messages
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.assemble import Assembler
 
 ROLE = pb.VALUE_ROLE_INPUT
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
@@ -27,9 +29,9 @@ _BITS = {
 
 def there_and_back(value):
     """Sends a value through bytes, as the wire does."""
-    assembler = codec.Assembler()
+    assembler = Assembler()
     done = None
-    for part in (part.message() for part in codec.parts(ROLE, "x", value)):
+    for part in messages(ROLE, "x", value):
         assert done is None
         done = assembler.feed(pb.ValuePart.FromString(part.SerializeToString()))
     assert (done.role, done.name) == (ROLE, "x")
@@ -125,7 +127,7 @@ def test_large_values_go_in_chunks(size):
     """No part is above the chunk size, and offsets have no gaps."""
     array = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     same_bits(there_and_back(array), array)
-    parts = [part.message() for part in codec.parts(ROLE, "x", array)]
+    parts = messages(ROLE, "x", array)
     offsets, at = [], len(parts[0].start.data)
     for part in parts[1:]:
         offsets.append(part.chunk.offset == at)
@@ -158,7 +160,7 @@ def test_garbage_is_a_codec_error_or_a_value(raw):
     except Exception:  # noqa: BLE001  # protobuf's own error: there is no part
         return
     with suppress(codec.CodecError):
-        codec.Assembler(limit=1 << 20).feed(part)
+        Assembler(limit=1 << 20).feed(part)
 
 
 @QUICK
@@ -175,7 +177,7 @@ def test_hostile_layouts_are_codec_errors(layout, data):
     """Sizes that overflow, ranks that numpy lacks, bytes that are not there."""
     start = pb.ValueStart(role=ROLE, name="x", layout=pb.ValueLayout(array=layout), data=data)
     with suppress(codec.CodecError):
-        codec.Assembler(limit=1 << 20).feed(pb.ValuePart(start=start))
+        Assembler(limit=1 << 20).feed(pb.ValuePart(start=start))
 
 
 @pytest.mark.parametrize("data_type", [pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_STRING, pb.DATA_TYPE_INT4])
@@ -183,11 +185,11 @@ def test_an_empty_array_with_endless_axes_is_refused(data_type):
     """No bytes, and a shape that numpy cannot hold."""
     layout = pb.ValueLayout(array=pb.ArrayLayout(data_type=data_type, shape=[0, 2**62, 2**62]))
     with pytest.raises(codec.CodecError, match="impossible"):
-        codec.Assembler().feed(pb.ValuePart(start=pb.ValueStart(role=ROLE, name="x", layout=layout)))
+        Assembler().feed(pb.ValuePart(start=pb.ValueStart(role=ROLE, name="x", layout=layout)))
 
 
 def test_a_limit_is_kept_before_memory_is_taken():
     """An announced terabyte is refused by its announcement."""
     layout = pb.ValueLayout(array=pb.ArrayLayout(data_type=pb.DATA_TYPE_UINT8, shape=[1 << 40], byte_count=1 << 40))
     with pytest.raises(codec.TooLargeError):
-        codec.Assembler(limit=1 << 20).feed(pb.ValuePart(start=pb.ValueStart(role=ROLE, name="x", layout=layout)))
+        Assembler(limit=1 << 20).feed(pb.ValuePart(start=pb.ValueStart(role=ROLE, name="x", layout=layout)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.messages import messages
 
 import onnxscope
 from onnxscope.receive import Arrived, BatchCompleted, BatchStarted, Completed, Planned, Receiver, StreamCompleted
 from onnxscope.v1 import capture_service_pb2 as pb
-from onnxscope.v1 import codec
 from onnxscope.v1.tensor_pb2 import VALUE_ROLE_ACTIVATION
 
 LARGE = np.arange(400_000, dtype=np.float64)
@@ -16,7 +16,7 @@ LARGE = np.arange(400_000, dtype=np.float64)
 
 def parts(value):
     """The messages of a value."""
-    return [part.message() for part in codec.parts(VALUE_ROLE_ACTIVATION, "h", value)]
+    return messages(VALUE_ROLE_ACTIVATION, "h", value)
 
 
 def capture(*events):

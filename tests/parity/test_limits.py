@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.messages import messages
 
 import onnxscope
 from onnxscope.v1 import capture_service_pb2 as pb
-from onnxscope.v1 import codec
 from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceStub
 from onnxscope.v1.tensor_pb2 import VALUE_ROLE_INPUT
 
@@ -153,7 +153,7 @@ def test_an_input_of_the_wrong_type_is_told_by_the_server_too(server: str, chain
     """A client that checks nothing gets the same answer."""
     with onnxscope.connect(server) as scope:
         digest = scope.load(chain).digest
-    parts = [part.message() for part in codec.parts(VALUE_ROLE_INPUT, "x", np.zeros((1, 3)))]
+    parts = messages(VALUE_ROLE_INPUT, "x", np.zeros((1, 3)))
     with grpc.insecure_channel(server) as channel:
         with pytest.raises(grpc.RpcError, match="float32") as refused:
             list(CaptureServiceStub(channel).Capture(iter([pb.CaptureRequest(spec={"model": digest}, inputs=parts)])))

@@ -1,46 +1,32 @@
-"""Events share messages, and no message nears gRPC's limit."""
+"""What a result sends, in which order."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
-from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import codec
-from onnxscope.v1.tensor_pb2 import VALUE_ROLE_ACTIVATION
-from onnxscope_server.wire.packing import MESSAGE_BYTES, entry_of, entry_of_part, packed
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope_server.domain import Result
+from onnxscope_server.wire.packing import value_parts
 
-GRPC_LIMIT = 4 << 20
 
-
-def _parts(sizes: list[int]) -> list[codec.Part]:
-    return [
-        part
-        for index, size in enumerate(sizes)
-        for part in codec.parts(VALUE_ROLE_ACTIVATION, f"v{index}", np.zeros(size, np.uint8))
+def test_activations_come_first_then_scalings_then_outputs() -> None:
+    """Each with its role, and in pieces of at most a chunk."""
+    large = np.zeros(codec.CHUNK_BYTES + 1, np.uint8)
+    parts = list(value_parts(Result({"a": large, "b": large[:1]}, {"y": large[:2]}, {"s": large[:3]})))
+    assert [(part.header.role, part.header.name) if part.header else part.offset for part in parts] == [
+        (pb.VALUE_ROLE_ACTIVATION, "a"),
+        codec.CHUNK_BYTES,
+        (pb.VALUE_ROLE_ACTIVATION, "b"),
+        (pb.VALUE_ROLE_SCALING, "s"),
+        (pb.VALUE_ROLE_OUTPUT, "y"),
     ]
+    assert [len(part.data) for part in parts] == [codec.CHUNK_BYTES, 1, 1, 3, 2]
 
 
-@given(st.lists(st.integers(0, 3 * MESSAGE_BYTES), max_size=8))
-def test_packing_keeps_order_and_stays_far_below_the_limit(sizes: list[int]) -> None:
-    """Every part comes out once, in order, in messages under twice a chunk."""
-    parts = _parts(sizes)
-    responses = list(packed(pb.CaptureResponse, map(entry_of_part, parts)))
-    sent = [event.value for response in responses for event in response.events]
-    assert sent == [part.message() for part in parts]
-    assert all(response.ByteSize() < 2 * MESSAGE_BYTES + 4096 < GRPC_LIMIT for response in responses)
-
-
-def test_small_events_share_one_message() -> None:
-    """A plan and a hundred small activations are one message."""
-    plan = entry_of(pb.CaptureEvent(plan=pb.CapturePlan(node_count=3)))
-    (response,) = packed(pb.CaptureResponse, [plan, *map(entry_of_part, _parts([100] * 100))])
-    assert response.events[0].plan.node_count == 3
-    assert len(response.events) == 101
-
-
-def test_a_parts_byte_count_is_no_less_than_its_message() -> None:
-    """What packing counts with bounds what really travels."""
-    for part in _parts([0, 1, 100, MESSAGE_BYTES, 2 * MESSAGE_BYTES + 1]):
-        assert part.byte_count >= part.message().ByteSize()
+def test_nothing_is_copied_before_it_is_sent() -> None:
+    """The pieces are views of the result's arrays."""
+    array = np.zeros(10, np.float32)
+    (part,) = value_parts(Result({"a": array}, {}))
+    array[0] = 1
+    assert bytes(part.data) == array.tobytes()

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from onnxscope.v1 import tensor_pb2 as onnxscope_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"onnxscope/v1/capture_service.proto\x12\x0connxscope.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19onnxscope/v1/tensor.proto\"\xca\x01\n\tReduction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onnxscope.v1.ReductionKind\x12\x11\n\x04\x61xis\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\ttop_count\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\nmask_input\x18\x05 \x01(\tH\x00\x12\x14\n\nmask_value\x18\x06 \x01(\tH\x00\x42\x06\n\x04maskB\x07\n\x05_axisB\x08\n\x06_indexB\x0c\n\n_top_count\"M\n\rReductionRule\x12\x10\n\x08selector\x18\x01 \x01(\t\x12*\n\treduction\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.Reduction\"\xdf\x01\n\x0b\x43\x61ptureSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tselectors\x18\x03 \x03(\t\x12/\n\nreductions\x18\x04 \x03(\x0b\x32\x1b.onnxscope.v1.ReductionRule\x12)\n\x07outputs\x18\x05 \x01(\x0e\x32\x18.onnxscope.v1.OutputMode\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xpand\x18\x07 \x01(\x08\x12\x12\n\ndequantize\x18\x08 \x01(\x08\x12\x0e\n\x06probes\x18\t \x03(\t\")\n\nInputShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"m\n\x12PlanCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12.\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32\x18.onnxscope.v1.InputShape\"g\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\t\x12\x17\n\nzero_point\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04\x61xis\x18\x03 \x01(\x03\x12\x12\n\nblock_size\x18\x04 \x01(\x03\x42\r\n\x0b_zero_point\"\xc4\x01\n\x0cPlannedValue\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.onnxscope.v1.ValueRole\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04type\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValueType\x12\x17\n\nbyte_count\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cquantization\x18\x05 \x01(\x0b\x32\x1a.onnxscope.v1.QuantizationB\r\n\x0b_byte_count\"\x98\x01\n\x0b\x43\x61pturePlan\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.PlannedValue\x12\x18\n\x10known_byte_count\x18\x02 \x01(\x04\x12\x15\n\runknown_count\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x18\n\x10model_node_count\x18\x05 \x01(\x05\">\n\x13PlanCaptureResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlan\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"{\n\x08\x46idelity\x12\x16\n\x0e\x66usion_blocked\x18\x01 \x01(\x08\x12\x19\n\x11\x63hanged_operators\x18\x02 \x03(\t\x12\"\n\x15max_output_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x18\n\x16_max_output_difference\"h\n\x10\x43\x61ptureCompleted\x12*\n\x07timings\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StageTiming\x12(\n\x08\x66idelity\x18\x02 \x01(\x0b\x32\x16.onnxscope.v1.Fidelity\"b\n\x0e\x43\x61ptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12\'\n\x06inputs\x18\x02 \x03(\x0b\x32\x17.onnxscope.v1.ValuePart\"\xa1\x01\n\x0c\x43\x61ptureEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompletedH\x00\x42\x07\n\x05\x65vent\"=\n\x0f\x43\x61ptureResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.CaptureEvent\"\x1b\n\nBatchStart\x12\r\n\x05index\x18\x01 \x01(\x04\"\n\n\x08\x42\x61tchEnd\"\x9c\x01\n\nStreamItem\x12/\n\x0b\x62\x61tch_start\x18\x01 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05input\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12+\n\tbatch_end\x18\x03 \x01(\x0b\x32\x16.onnxscope.v1.BatchEndH\x00\x42\x06\n\x04item\"\xd4\x01\n\x14StreamCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12<\n\x05\x63\x61rry\x18\x02 \x03(\x0b\x32-.onnxscope.v1.StreamCaptureRequest.CarryEntry\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.onnxscope.v1.StreamItem\x1a,\n\nCarryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0e\x42\x61tchCompleted\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x31\n\tcompleted\x18\x02 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompleted\"&\n\x0fStreamCompleted\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x04\"\x89\x02\n\x0bStreamEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12/\n\x0b\x62\x61tch_start\x18\x02 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05value\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x37\n\x0f\x62\x61tch_completed\x18\x04 \x01(\x0b\x32\x1c.onnxscope.v1.BatchCompletedH\x00\x12\x32\n\tcompleted\x18\x05 \x01(\x0b\x32\x1d.onnxscope.v1.StreamCompletedH\x00\x42\x07\n\x05\x65vent\"B\n\x15StreamCaptureResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StreamEvent*y\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTPUT_MODE_UNMODIFIED\x10\x01\x12\x1c\n\x18OUTPUT_MODE_INSTRUMENTED\x10\x02\x12\x14\n\x10OUTPUT_MODE_NONE\x10\x03*\xba\x02\n\rReductionKind\x12\x1e\n\x1aREDUCTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REDUCTION_KIND_MEAN\x10\x01\x12\x16\n\x12REDUCTION_KIND_MAX\x10\x02\x12\x18\n\x14REDUCTION_KIND_FIRST\x10\x03\x12\x17\n\x13REDUCTION_KIND_LAST\x10\x04\x12\x1a\n\x16REDUCTION_KIND_FLATTEN\x10\x05\x12\x1c\n\x18REDUCTION_KIND_POSITIONS\x10\x06\x12\x1f\n\x1bREDUCTION_KIND_SPATIAL_MEAN\x10\x07\x12\x17\n\x13REDUCTION_KIND_NORM\x10\x08\x12\x18\n\x14REDUCTION_KIND_INDEX\x10\t\x12\x17\n\x13REDUCTION_KIND_TOPK\x10\n2\x8e\x02\n\x0e\x43\x61ptureService\x12R\n\x0bPlanCapture\x12 .onnxscope.v1.PlanCaptureRequest\x1a!.onnxscope.v1.PlanCaptureResponse\x12J\n\x07\x43\x61pture\x12\x1c.onnxscope.v1.CaptureRequest\x1a\x1d.onnxscope.v1.CaptureResponse(\x01\x30\x01\x12\\\n\rStreamCapture\x12\".onnxscope.v1.StreamCaptureRequest\x1a#.onnxscope.v1.StreamCaptureResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"onnxscope/v1/capture_service.proto\x12\x0connxscope.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19onnxscope/v1/tensor.proto\"\xca\x01\n\tReduction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onnxscope.v1.ReductionKind\x12\x11\n\x04\x61xis\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\ttop_count\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\nmask_input\x18\x05 \x01(\tH\x00\x12\x14\n\nmask_value\x18\x06 \x01(\tH\x00\x42\x06\n\x04maskB\x07\n\x05_axisB\x08\n\x06_indexB\x0c\n\n_top_count\"M\n\rReductionRule\x12\x10\n\x08selector\x18\x01 \x01(\t\x12*\n\treduction\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.Reduction\"\xdf\x01\n\x0b\x43\x61ptureSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tselectors\x18\x03 \x03(\t\x12/\n\nreductions\x18\x04 \x03(\x0b\x32\x1b.onnxscope.v1.ReductionRule\x12)\n\x07outputs\x18\x05 \x01(\x0e\x32\x18.onnxscope.v1.OutputMode\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xpand\x18\x07 \x01(\x08\x12\x12\n\ndequantize\x18\x08 \x01(\x08\x12\x0e\n\x06probes\x18\t \x03(\t\")\n\nInputShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"m\n\x12PlanCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12.\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32\x18.onnxscope.v1.InputShape\"g\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\t\x12\x17\n\nzero_point\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04\x61xis\x18\x03 \x01(\x03\x12\x12\n\nblock_size\x18\x04 \x01(\x03\x42\r\n\x0b_zero_point\"\xc4\x01\n\x0cPlannedValue\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.onnxscope.v1.ValueRole\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04type\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValueType\x12\x17\n\nbyte_count\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cquantization\x18\x05 \x01(\x0b\x32\x1a.onnxscope.v1.QuantizationB\r\n\x0b_byte_count\"\x98\x01\n\x0b\x43\x61pturePlan\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.PlannedValue\x12\x18\n\x10known_byte_count\x18\x02 \x01(\x04\x12\x15\n\runknown_count\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x18\n\x10model_node_count\x18\x05 \x01(\x05\">\n\x13PlanCaptureResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlan\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"{\n\x08\x46idelity\x12\x16\n\x0e\x66usion_blocked\x18\x01 \x01(\x08\x12\x19\n\x11\x63hanged_operators\x18\x02 \x03(\t\x12\"\n\x15max_output_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x18\n\x16_max_output_difference\"h\n\x10\x43\x61ptureCompleted\x12*\n\x07timings\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StageTiming\x12(\n\x08\x66idelity\x18\x02 \x01(\x0b\x32\x16.onnxscope.v1.Fidelity\"\x19\n\x17OpenSharedMemoryRequest\"<\n\x18OpenSharedMemoryResponse\x12\x11\n\tsocket_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\"&\n\x07Sharing\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x04\"\x8a\x01\n\x0e\x43\x61ptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12\'\n\x06inputs\x18\x02 \x03(\x0b\x32\x17.onnxscope.v1.ValuePart\x12&\n\x07sharing\x18\x03 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\"\xa1\x01\n\x0c\x43\x61ptureEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompletedH\x00\x42\x07\n\x05\x65vent\"=\n\x0f\x43\x61ptureResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.CaptureEvent\"\x1b\n\nBatchStart\x12\r\n\x05index\x18\x01 \x01(\x04\"\n\n\x08\x42\x61tchEnd\"\x9c\x01\n\nStreamItem\x12/\n\x0b\x62\x61tch_start\x18\x01 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05input\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12+\n\tbatch_end\x18\x03 \x01(\x0b\x32\x16.onnxscope.v1.BatchEndH\x00\x42\x06\n\x04item\"\xfc\x01\n\x14StreamCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12<\n\x05\x63\x61rry\x18\x02 \x03(\x0b\x32-.onnxscope.v1.StreamCaptureRequest.CarryEntry\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.onnxscope.v1.StreamItem\x12&\n\x07sharing\x18\x04 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\x1a,\n\nCarryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0e\x42\x61tchCompleted\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x31\n\tcompleted\x18\x02 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompleted\"&\n\x0fStreamCompleted\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x04\"\x89\x02\n\x0bStreamEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12/\n\x0b\x62\x61tch_start\x18\x02 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05value\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x37\n\x0f\x62\x61tch_completed\x18\x04 \x01(\x0b\x32\x1c.onnxscope.v1.BatchCompletedH\x00\x12\x32\n\tcompleted\x18\x05 \x01(\x0b\x32\x1d.onnxscope.v1.StreamCompletedH\x00\x42\x07\n\x05\x65vent\"B\n\x15StreamCaptureResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StreamEvent*y\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTPUT_MODE_UNMODIFIED\x10\x01\x12\x1c\n\x18OUTPUT_MODE_INSTRUMENTED\x10\x02\x12\x14\n\x10OUTPUT_MODE_NONE\x10\x03*\xba\x02\n\rReductionKind\x12\x1e\n\x1aREDUCTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REDUCTION_KIND_MEAN\x10\x01\x12\x16\n\x12REDUCTION_KIND_MAX\x10\x02\x12\x18\n\x14REDUCTION_KIND_FIRST\x10\x03\x12\x17\n\x13REDUCTION_KIND_LAST\x10\x04\x12\x1a\n\x16REDUCTION_KIND_FLATTEN\x10\x05\x12\x1c\n\x18REDUCTION_KIND_POSITIONS\x10\x06\x12\x1f\n\x1bREDUCTION_KIND_SPATIAL_MEAN\x10\x07\x12\x17\n\x13REDUCTION_KIND_NORM\x10\x08\x12\x18\n\x14REDUCTION_KIND_INDEX\x10\t\x12\x17\n\x13REDUCTION_KIND_TOPK\x10\n2\xf1\x02\n\x0e\x43\x61ptureService\x12R\n\x0bPlanCapture\x12 .onnxscope.v1.PlanCaptureRequest\x1a!.onnxscope.v1.PlanCaptureResponse\x12J\n\x07\x43\x61pture\x12\x1c.onnxscope.v1.CaptureRequest\x1a\x1d.onnxscope.v1.CaptureResponse(\x01\x30\x01\x12\\\n\rStreamCapture\x12\".onnxscope.v1.StreamCaptureRequest\x1a#.onnxscope.v1.StreamCaptureResponse(\x01\x30\x01\x12\x61\n\x10OpenSharedMemory\x12%.onnxscope.v1.OpenSharedMemoryRequest\x1a&.onnxscope.v1.OpenSharedMemoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._loaded_options = None
   _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_options = b'8\001'
-  _globals['_OUTPUTMODE']._serialized_start=2806
-  _globals['_OUTPUTMODE']._serialized_end=2927
-  _globals['_REDUCTIONKIND']._serialized_start=2930
-  _globals['_REDUCTIONKIND']._serialized_end=3244
+  _globals['_OUTPUTMODE']._serialized_start=3016
+  _globals['_OUTPUTMODE']._serialized_end=3137
+  _globals['_REDUCTIONKIND']._serialized_start=3140
+  _globals['_REDUCTIONKIND']._serialized_end=3454
   _globals['_REDUCTION']._serialized_start=112
   _globals['_REDUCTION']._serialized_end=314
   _globals['_REDUCTIONRULE']._serialized_start=316
@@ -63,30 +63,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FIDELITY']._serialized_end=1496
   _globals['_CAPTURECOMPLETED']._serialized_start=1498
   _globals['_CAPTURECOMPLETED']._serialized_end=1602
-  _globals['_CAPTUREREQUEST']._serialized_start=1604
-  _globals['_CAPTUREREQUEST']._serialized_end=1702
-  _globals['_CAPTUREEVENT']._serialized_start=1705
-  _globals['_CAPTUREEVENT']._serialized_end=1866
-  _globals['_CAPTURERESPONSE']._serialized_start=1868
-  _globals['_CAPTURERESPONSE']._serialized_end=1929
-  _globals['_BATCHSTART']._serialized_start=1931
-  _globals['_BATCHSTART']._serialized_end=1958
-  _globals['_BATCHEND']._serialized_start=1960
-  _globals['_BATCHEND']._serialized_end=1970
-  _globals['_STREAMITEM']._serialized_start=1973
-  _globals['_STREAMITEM']._serialized_end=2129
-  _globals['_STREAMCAPTUREREQUEST']._serialized_start=2132
-  _globals['_STREAMCAPTUREREQUEST']._serialized_end=2344
-  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_start=2300
-  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_end=2344
-  _globals['_BATCHCOMPLETED']._serialized_start=2346
-  _globals['_BATCHCOMPLETED']._serialized_end=2428
-  _globals['_STREAMCOMPLETED']._serialized_start=2430
-  _globals['_STREAMCOMPLETED']._serialized_end=2468
-  _globals['_STREAMEVENT']._serialized_start=2471
-  _globals['_STREAMEVENT']._serialized_end=2736
-  _globals['_STREAMCAPTURERESPONSE']._serialized_start=2738
-  _globals['_STREAMCAPTURERESPONSE']._serialized_end=2804
-  _globals['_CAPTURESERVICE']._serialized_start=3247
-  _globals['_CAPTURESERVICE']._serialized_end=3517
+  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_start=1604
+  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_end=1629
+  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_start=1631
+  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_end=1691
+  _globals['_SHARING']._serialized_start=1693
+  _globals['_SHARING']._serialized_end=1731
+  _globals['_CAPTUREREQUEST']._serialized_start=1734
+  _globals['_CAPTUREREQUEST']._serialized_end=1872
+  _globals['_CAPTUREEVENT']._serialized_start=1875
+  _globals['_CAPTUREEVENT']._serialized_end=2036
+  _globals['_CAPTURERESPONSE']._serialized_start=2038
+  _globals['_CAPTURERESPONSE']._serialized_end=2099
+  _globals['_BATCHSTART']._serialized_start=2101
+  _globals['_BATCHSTART']._serialized_end=2128
+  _globals['_BATCHEND']._serialized_start=2130
+  _globals['_BATCHEND']._serialized_end=2140
+  _globals['_STREAMITEM']._serialized_start=2143
+  _globals['_STREAMITEM']._serialized_end=2299
+  _globals['_STREAMCAPTUREREQUEST']._serialized_start=2302
+  _globals['_STREAMCAPTUREREQUEST']._serialized_end=2554
+  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_start=2510
+  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_end=2554
+  _globals['_BATCHCOMPLETED']._serialized_start=2556
+  _globals['_BATCHCOMPLETED']._serialized_end=2638
+  _globals['_STREAMCOMPLETED']._serialized_start=2640
+  _globals['_STREAMCOMPLETED']._serialized_end=2678
+  _globals['_STREAMEVENT']._serialized_start=2681
+  _globals['_STREAMEVENT']._serialized_end=2946
+  _globals['_STREAMCAPTURERESPONSE']._serialized_start=2948
+  _globals['_STREAMCAPTURERESPONSE']._serialized_end=3014
+  _globals['_CAPTURESERVICE']._serialized_start=3457
+  _globals['_CAPTURESERVICE']._serialized_end=3826
 # @@protoc_insertion_point(module_scope)

@@ -179,13 +179,35 @@ class CaptureCompleted(_message.Message):
     fidelity: Fidelity
     def __init__(self, timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., fidelity: _Optional[_Union[Fidelity, _Mapping]] = ...) -> None: ...
 
+class OpenSharedMemoryRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OpenSharedMemoryResponse(_message.Message):
+    __slots__ = ("socket_id", "token")
+    SOCKET_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    socket_id: str
+    token: bytes
+    def __init__(self, socket_id: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
+
+class Sharing(_message.Message):
+    __slots__ = ("token", "call")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    call: int
+    def __init__(self, token: _Optional[bytes] = ..., call: _Optional[int] = ...) -> None: ...
+
 class CaptureRequest(_message.Message):
-    __slots__ = ("spec", "inputs")
+    __slots__ = ("spec", "inputs", "sharing")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    SHARING_FIELD_NUMBER: _ClassVar[int]
     spec: CaptureSpec
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.ValuePart]
-    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.ValuePart, _Mapping]]] = ...) -> None: ...
+    sharing: Sharing
+    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.ValuePart, _Mapping]]] = ..., sharing: _Optional[_Union[Sharing, _Mapping]] = ...) -> None: ...
 
 class CaptureEvent(_message.Message):
     __slots__ = ("plan", "value", "completed")
@@ -224,7 +246,7 @@ class StreamItem(_message.Message):
     def __init__(self, batch_start: _Optional[_Union[BatchStart, _Mapping]] = ..., input: _Optional[_Union[_tensor_pb2.ValuePart, _Mapping]] = ..., batch_end: _Optional[_Union[BatchEnd, _Mapping]] = ...) -> None: ...
 
 class StreamCaptureRequest(_message.Message):
-    __slots__ = ("spec", "carry", "items")
+    __slots__ = ("spec", "carry", "items", "sharing")
     class CarryEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -235,10 +257,12 @@ class StreamCaptureRequest(_message.Message):
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CARRY_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    SHARING_FIELD_NUMBER: _ClassVar[int]
     spec: CaptureSpec
     carry: _containers.ScalarMap[str, str]
     items: _containers.RepeatedCompositeFieldContainer[StreamItem]
-    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., carry: _Optional[_Mapping[str, str]] = ..., items: _Optional[_Iterable[_Union[StreamItem, _Mapping]]] = ...) -> None: ...
+    sharing: Sharing
+    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., carry: _Optional[_Mapping[str, str]] = ..., items: _Optional[_Iterable[_Union[StreamItem, _Mapping]]] = ..., sharing: _Optional[_Union[Sharing, _Mapping]] = ...) -> None: ...
 
 class BatchCompleted(_message.Message):
     __slots__ = ("index", "completed")

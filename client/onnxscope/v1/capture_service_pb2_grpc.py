@@ -50,6 +50,11 @@ class CaptureServiceStub(object):
                 request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureRequest.SerializeToString,
                 response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureResponse.FromString,
                 _registered_method=True)
+        self.OpenSharedMemory = channel.unary_unary(
+                '/onnxscope.v1.CaptureService/OpenSharedMemory',
+                request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryRequest.SerializeToString,
+                response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryResponse.FromString,
+                _registered_method=True)
 
 
 class CaptureServiceServicer(object):
@@ -83,6 +88,16 @@ class CaptureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenSharedMemory(self, request, context):
+        """OpenSharedMemory says where a client on the same host gets memory in which large values lie, so that they are not
+        copied over the network. The client connects to a Unix socket and sends the token; only when that works do the
+        two share memory, and only when both run as one user. What they say to each other there is in docs/sharing.md.
+        A client that cannot or will not connect goes on without.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaptureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -100,6 +115,11 @@ def add_CaptureServiceServicer_to_server(servicer, server):
                     servicer.StreamCapture,
                     request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureRequest.FromString,
                     response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureResponse.SerializeToString,
+            ),
+            'OpenSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenSharedMemory,
+                    request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryRequest.FromString,
+                    response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -184,6 +204,33 @@ class CaptureService(object):
             '/onnxscope.v1.CaptureService/StreamCapture',
             onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureRequest.SerializeToString,
             onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onnxscope.v1.CaptureService/OpenSharedMemory',
+            onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryRequest.SerializeToString,
+            onnxscope_dot_v1_dot_capture__service__pb2.OpenSharedMemoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

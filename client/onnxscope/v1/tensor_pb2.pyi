@@ -183,17 +183,29 @@ class ValueLayout(_message.Message):
     absent: AbsentLayout
     def __init__(self, array: _Optional[_Union[ArrayLayout, _Mapping]] = ..., sequence: _Optional[_Union[SequenceLayout, _Mapping]] = ..., map: _Optional[_Union[MapLayout, _Mapping]] = ..., absent: _Optional[_Union[AbsentLayout, _Mapping]] = ...) -> None: ...
 
+class SharedBytes(_message.Message):
+    __slots__ = ("block", "offset", "byte_count")
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    block: int
+    offset: int
+    byte_count: int
+    def __init__(self, block: _Optional[int] = ..., offset: _Optional[int] = ..., byte_count: _Optional[int] = ...) -> None: ...
+
 class ValueStart(_message.Message):
-    __slots__ = ("role", "name", "layout", "data")
+    __slots__ = ("role", "name", "layout", "data", "shared")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     role: ValueRole
     name: str
     layout: ValueLayout
     data: bytes
-    def __init__(self, role: _Optional[_Union[ValueRole, str]] = ..., name: _Optional[str] = ..., layout: _Optional[_Union[ValueLayout, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    shared: SharedBytes
+    def __init__(self, role: _Optional[_Union[ValueRole, str]] = ..., name: _Optional[str] = ..., layout: _Optional[_Union[ValueLayout, _Mapping]] = ..., data: _Optional[bytes] = ..., shared: _Optional[_Union[SharedBytes, _Mapping]] = ...) -> None: ...
 
 class ValueChunk(_message.Message):
     __slots__ = ("offset", "data")

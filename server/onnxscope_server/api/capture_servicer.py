@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
+import grpc
 import numpy as np
+from google.protobuf.message import Message
 
 from onnxscope.v1 import capture_service_pb2 as pb
-from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as tensor_pb
+from onnxscope.v1.assemble import Assembler
 from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
+from onnxscope.v1.codec import Buffer, Part
+from onnxscope.v1.envelope import (
+    CAPTURE_REQUEST,
+    CAPTURE_RESPONSE,
+    STREAM_CAPTURE_REQUEST,
+    STREAM_CAPTURE_RESPONSE,
+    Carried,
+)
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.domain import Array, Memory, Plan, Result, Value
 from onnxscope_server.errors import ValueInvalidError
-from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
-from onnxscope_server.wire.packing import Entry, entry_of, entry_of_part, packed
+from onnxscope_server.wire import shared_values
+from onnxscope_server.wire.packing import value_parts
+from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_memory import SharedMemory
 
-R = TypeVar("R", pb.CaptureRequest, pb.StreamCaptureRequest)
+_PLANS_KEPT = 256
+_NAME = pb.DESCRIPTOR.services_by_name["CaptureService"].full_name
+_Item: TypeAlias = Message | Part
+
+
+def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
+    """Lets a server answer with a servicer, whose streams are of messages that `envelope.py` reads and writes."""
+    handlers: dict[str, Any] = {
+        "PlanCapture": grpc.unary_unary_rpc_method_handler(
+            servicer.PlanCapture,
+            request_deserializer=pb.PlanCaptureRequest.FromString,
+            response_serializer=pb.PlanCaptureResponse.SerializeToString,
+        ),
+        "OpenSharedMemory": grpc.unary_unary_rpc_method_handler(
+            servicer.OpenSharedMemory,
+            request_deserializer=pb.OpenSharedMemoryRequest.FromString,
+            response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
+        ),
+        "Capture": grpc.stream_stream_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
+        "StreamCapture": grpc.stream_stream_rpc_method_handler(
+            servicer.StreamCapture, request_deserializer=STREAM_CAPTURE_REQUEST.parse
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_NAME, handlers),))
 
 
 class CaptureServicer(CaptureServiceServicer):
@@ -30,11 +67,14 @@ class CaptureServicer(CaptureServiceServicer):
     Args:
         captures: the verb.
         max_input_bytes: largest inputs of one run.
+        memory: what is shared with clients on this host.
     """
 
-    def __init__(self, captures: Captures, max_input_bytes: int) -> None:
+    def __init__(self, captures: Captures, max_input_bytes: int, memory: SharedMemory) -> None:
         self._captures = captures
         self._max_input_bytes = max_input_bytes
+        self._memory = memory
+        self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -42,47 +82,51 @@ class CaptureServicer(CaptureServiceServicer):
         cost = await self._captures.cost(spec_from_pb(request.spec), shapes)
         return pb.PlanCaptureResponse(plan=plan_to_pb(cost))
 
-    async def Capture(
-        self, requests: AsyncIterator[pb.CaptureRequest], context: Any
-    ) -> AsyncIterator[pb.CaptureResponse]:
+    async def OpenSharedMemory(self, request: pb.OpenSharedMemoryRequest, context: Any) -> pb.OpenSharedMemoryResponse:
+        """Says where a client on this host gets shared memory."""
+        offer = self._memory.offer()
+        return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
+
+    async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model once."""
-        spec, first = await _opening(requests)
-        prepared = await self._captures.prepare(spec_from_pb(spec))
+        first = await _opening(requests)
+        share = self._share(first.message, context)
+        prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inbox = _Inbox(self._max_input_bytes)
-        for part in first.inputs:
-            inbox.feed(part)
-        async for request in requests:
-            if request.HasField("spec"):
-                raise ValueInvalidError("the spec stands in the first message only", value="spec")
-            for part in request.inputs:
-                inbox.feed(part)
+        async for request in _all(first, requests):
+            for index, part in enumerate(request.message.inputs):
+                inbox.feed(part, request.data.get(index))
         inputs, masks = inbox.batch()
-        plan = plan_to_pb(self._captures.planned(prepared, {}))
-        opening = iter([entry_of(pb.CaptureEvent(plan=plan))])
-        async with aclosing(ahead(self._captures.parts(prepared, inputs, masks))) as parts:
-            async for result in parts:
-                entries = itertools.chain(opening, _value_entries(result), _closing(result))
-                for response in packed(pb.CaptureResponse, entries):
+        opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
+        call = Call(inputs, masks, share.empty if share else None)
+        async with aclosing(self._captures.parts(prepared, call)) as parts:
+            async for part in parts:
+                result = await shared_values.placed(part, share)
+                events = itertools.chain(opening, value_parts(result, share), _closing(result))
+                for response in CAPTURE_RESPONSE.packed(events):
                     yield response
-                del result, entries
+                del part, result, events
                 opening = iter(())
 
-    async def StreamCapture(
-        self, requests: AsyncIterator[pb.StreamCaptureRequest], context: Any
-    ) -> AsyncIterator[pb.StreamCaptureResponse]:
+    async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
-        spec, first = await _opening(requests)
-        batches = self._batches(first, requests)
+        first = await _opening(requests)
+        share = self._share(first.message, context)
+        batches = self._batches(_all(first, requests))
         count = 0
         is_open = False
-        async with aclosing(self.stream(spec, dict(first.carry), batches)) as parts:
-            async for plan, part in parts:
-                for response in packed(pb.StreamCaptureResponse, _stream_entries(plan, count, part, is_open=is_open)):
+        memory = share.empty if share else None
+        async with aclosing(self.stream(first.message.spec, dict(first.message.carry), batches, memory)) as parts:
+            async for plan, made in parts:
+                part = await shared_values.placed(made, share)
+                events = _stream_events(plan, count, part, share, is_open=is_open)
+                for response in STREAM_CAPTURE_RESPONSE.packed(events):
                     yield response
                 is_open = not part.timings
                 count += not is_open
-        completed = pb.StreamCompleted(batch_count=count)
-        yield pb.StreamCaptureResponse(events=[pb.StreamEvent(completed=completed)])
+        end = pb.StreamEvent(completed=pb.StreamCompleted(batch_count=count))
+        for response in STREAM_CAPTURE_RESPONSE.packed([end]):
+            yield response
 
     async def capture(
         self,
@@ -95,29 +139,49 @@ class CaptureServicer(CaptureServiceServicer):
         return await self._run(prepared, inputs, masks)
 
     async def stream(
-        self, spec: pb.CaptureSpec, carry: Mapping[str, str], batches: AsyncIterator[Batch]
+        self,
+        spec: pb.CaptureSpec,
+        carry: Mapping[str, str],
+        batches: AsyncIterator[Batch],
+        memory: Memory | None = None,
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Runs the model on batches of this process; the plan comes with every part of a result."""
-        stream = Stream(self._captures, spec_from_pb(spec), carry)
+        stream = Stream(self._captures, spec_from_pb(spec), carry, memory)
         prepared = await stream.prepare()
-        plan = plan_to_pb(self._captures.planned(prepared, {}))
+        plan = self._plan(prepared)
         async with aclosing(stream.parts(prepared, batches)) as parts:
             async for part in parts:
                 yield plan, part
 
+    def _share(self, first: pb.CaptureRequest | pb.StreamCaptureRequest, context: Any) -> Share | None:
+        """Returns what a call gets of the memory that its client shares, for as long as it goes on."""
+        if not first.HasField("sharing"):
+            return None
+        share = self._memory.share(first.sharing.token, first.sharing.call)
+        if share is not None:
+            context.add_done_callback(lambda _: share.close())
+        return share
+
     async def _run(
         self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> tuple[pb.CapturePlan, Result]:
-        result = await self._captures.run(prepared, inputs, masks)
-        return plan_to_pb(self._captures.planned(prepared, {})), result
+        result = await self._captures.run(prepared, Call(inputs, masks))
+        return self._plan(prepared), result
 
-    async def _batches(
-        self, first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]
-    ) -> AsyncIterator[Batch]:
+    def _plan(self, prepared: Prepared) -> pb.CapturePlan:
+        """Returns the message that says what a plan brings: the same one for all its calls, not to be changed."""
+        plan = self._plans.get(prepared.plan)
+        if plan is None:
+            plan = self._plans[prepared.plan] = plan_to_pb(self._captures.planned(prepared, {}))
+            while len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return plan
+
+    async def _batches(self, requests: AsyncIterator[Carried]) -> AsyncIterator[Batch]:
         """Yields each batch as soon as its end has come."""
         inbox: _Inbox | None = None
         index = 0
-        async for item in _items(first, requests):
+        async for item, data in _items(requests):
             which = item.WhichOneof("item")
             if which == "batch_start":
                 if inbox is not None or item.batch_start.index != index:
@@ -129,7 +193,7 @@ class CaptureServicer(CaptureServiceServicer):
             elif inbox is None:
                 raise ValueInvalidError("a batch opens with batch_start", value="batch_start")
             elif which == "input":
-                inbox.feed(item.input)
+                inbox.feed(item.input, data)
             elif which == "batch_end":
                 yield inbox.batch()
                 inbox, index = None, index + 1
@@ -143,12 +207,12 @@ class _Inbox:
     """The inputs and masks of one run, as they arrive."""
 
     def __init__(self, limit: int) -> None:
-        self._assembler = codec.Assembler(limit)
+        self._assembler = Assembler(limit)
         self._inputs: dict[str, Value] = {}
         self._masks: dict[str, Array] = {}
 
-    def feed(self, part: tensor_pb.ValuePart) -> None:
-        received = self._assembler.feed(part)
+    def feed(self, part: tensor_pb.ValuePart, data: Buffer | None) -> None:
+        received = self._assembler.feed(part, data)
         if received is None:
             return
         if received.name in self._inputs or received.name in self._masks:
@@ -172,47 +236,40 @@ class _Inbox:
         return self._inputs, self._masks
 
 
-async def _opening(requests: AsyncIterator[R]) -> tuple[pb.CaptureSpec, R]:
+async def _opening(requests: AsyncIterator[Carried]) -> Carried:
     first = await anext(aiter(requests), None)
-    if first is None or not first.HasField("spec"):
+    if first is None or not first.message.HasField("spec"):
         raise ValueInvalidError("the first message must hold the spec", value="spec")
-    return first.spec, first
+    return first
 
 
-async def _items(
-    first: pb.StreamCaptureRequest, requests: AsyncIterator[pb.StreamCaptureRequest]
-) -> AsyncIterator[pb.StreamItem]:
-    for item in first.items:
-        yield item
+async def _all(first: Carried, requests: AsyncIterator[Carried]) -> AsyncIterator[Carried]:
+    yield first
     async for request in requests:
-        if request.HasField("spec"):
+        if request.message.HasField("spec"):
             raise ValueInvalidError("the spec stands in the first message only", value="spec")
-        for item in request.items:
-            yield item
+        yield request
 
 
-def _closing(part: Result) -> Iterator[Entry]:
+async def _items(requests: AsyncIterator[Carried]) -> AsyncIterator[tuple[pb.StreamItem, Buffer | None]]:
+    async for request in requests:
+        for index, item in enumerate(request.message.items):
+            yield item, request.data.get(index)
+
+
+def _closing(part: Result) -> Iterator[_Item]:
     if part.timings:
-        yield entry_of(pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity)))
+        yield pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity))
 
 
-def _stream_entries(plan: pb.CapturePlan, index: int, part: Result, *, is_open: bool) -> Iterator[Entry]:
+def _stream_events(
+    plan: pb.CapturePlan, index: int, part: Result, share: Share | None, *, is_open: bool
+) -> Iterator[_Item]:
     if not is_open:
         if index == 0:
-            yield entry_of(pb.StreamEvent(plan=plan))
-        yield entry_of(pb.StreamEvent(batch_start=pb.BatchStart(index=index)))
-    yield from _value_entries(part)
+            yield pb.StreamEvent(plan=plan)
+        yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
+    yield from value_parts(part, share)
     if part.timings:
         completed = completed_to_pb(part.timings, part.fidelity)
-        yield entry_of(pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed)))
-
-
-def _value_entries(result: Result) -> Iterator[Entry]:
-    for role, values in (
-        (tensor_pb.VALUE_ROLE_ACTIVATION, result.activations),
-        (tensor_pb.VALUE_ROLE_SCALING, result.scalings),
-        (tensor_pb.VALUE_ROLE_OUTPUT, result.outputs),
-    ):
-        for name, value in values.items():
-            for part in codec.parts(role, name, value):
-                yield entry_of_part(part)
+        yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))

@@ -75,8 +75,7 @@ class Contents:
     def places(self, *, expand: bool) -> Mapping[str, Place]:
         """Returns where each hook point is, with `expand` the parts of operators too, by address."""
         with self._lock:
-            addresses = self._expanded_addresses if expand else self._addresses
-        return {address: place for place, address in addresses.items()}
+            return self._expanded_places if expand else self._places
 
     @functools.cached_property
     def slots(self) -> Mapping[Place, Slot]:
@@ -146,6 +145,14 @@ class Contents:
     @functools.cached_property
     def _points(self) -> tuple[HookPoint, ...]:
         return _made(self._entries, self._addresses, self.typed({}))
+
+    @functools.cached_property
+    def _places(self) -> Mapping[str, Place]:
+        return MappingProxyType({address: place for place, address in self._addresses.items()})
+
+    @functools.cached_property
+    def _expanded_places(self) -> Mapping[str, Place]:
+        return MappingProxyType({address: place for place, address in self._expanded_addresses.items()})
 
     @functools.cached_property
     def _expanded_points(self) -> tuple[HookPoint, ...]:

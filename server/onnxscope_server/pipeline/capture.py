@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import (
-    Array,
     CaptureSpec,
     Fidelity,
     ModelEntry,
@@ -28,6 +27,8 @@ from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, R
 from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.pipeline.running import Call
+from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
@@ -77,6 +78,7 @@ class Captures:
         self._budget = budget
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
+        self._seen = ShapesSeen()
         # plans that don't run as they are, or not as well, and what runs instead
         self._instead: OrderedDict[Plan, Plan] = OrderedDict()
 
@@ -140,18 +142,16 @@ class Captures:
         chain = prepared.watched or prepared.plain
         return cost(prepared.model, prepared.plan, shapes, chain.node_count if chain else 0)
 
-    async def run(self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> Result:
+    async def run(self, prepared: Prepared, call: Call) -> Result:
         """Runs a prepared plan on one batch and gathers what it brings.
 
         Raises:
             As `parts`.
         """
-        async with aclosing(self.parts(prepared, inputs, masks)) as parts:
+        async with aclosing(self.parts(prepared, call)) as parts:
             return joined([part async for part in parts])
 
-    async def parts(
-        self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-    ) -> AsyncGenerator[Result, None]:
+    async def parts(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
         """Runs a prepared plan on one batch, in groups where it would not fit the memory budget.
 
         Yields:
@@ -164,10 +164,10 @@ class Captures:
             RunFailedError: onnxruntime failed on these inputs.
             OutOfMemoryError: the run needed more memory than there is.
         """
-        check(prepared.model, inputs)
+        check(prepared.model, call.inputs)
         ends = []
-        for group in await self._budget.groups(prepared.model, prepared.plan, inputs):
-            async with aclosing(self.run_group(prepared, group, inputs, masks)) as parts:
+        for group in await self._budget.groups(prepared.model, prepared.plan, call.inputs):
+            async with aclosing(self.run_group(prepared, group, call)) as parts:
                 async for part in parts:
                     if part.timings:
                         ends.append(part)
@@ -175,19 +175,17 @@ class Captures:
                         yield part
         yield joined(ends)
 
-    async def run_group(
-        self, prepared: Prepared, group: Plan, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-    ) -> AsyncGenerator[Result, None]:
+    async def run_group(self, prepared: Prepared, group: Plan, call: Call) -> AsyncGenerator[Result, None]:
         """Runs one group; yields what `parts` does, for that group alone."""
         if group is prepared.plan:
-            async with aclosing(self._either(prepared, inputs, masks)) as parts:
+            async with aclosing(self._either(prepared, call)) as parts:
                 async for part in parts:
-                    self._budget.learn(group, inputs, part.activations)
+                    self._budget.learn(group, call.inputs, part.activations)
                     yield part
             return
         ready = await self._ready_as(prepared, self._best(group))
         try:
-            async with aclosing(self._either(ready, inputs, masks)) as parts:
+            async with aclosing(self._either(ready, call)) as parts:
                 async for part in parts:
                     yield part
         finally:
@@ -195,15 +193,13 @@ class Captures:
             for plan in (group, *_variants(group)):
                 self._sessions.release(plan, exact=group.exact)
 
-    async def _either(
-        self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-    ) -> AsyncGenerator[Result, None]:
+    async def _either(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
         """Runs a plan; where that fails, maybe for how it was rewritten, in another way for what is missing."""
         plan = self._best(prepared.plan)
         ready = prepared if plan is prepared.plan else await self._ready_as(prepared, plan)
         sent: set[tuple[int, str]] = set()
         try:
-            async with aclosing(self._parts(ready, inputs, masks)) as parts:
+            async with aclosing(self._parts(ready, call)) as parts:
                 async for part in parts:
                     sent |= _keys(part)
                     yield part
@@ -212,7 +208,7 @@ class Captures:
             first = error
         for other in _others(ready, has_begun=bool(sent)):
             try:
-                async with aclosing(self._parts(await self._ready_as(prepared, other), inputs, masks)) as parts:
+                async with aclosing(self._parts(await self._ready_as(prepared, other), call)) as parts:
                     async for part in parts:
                         missing = _without(part, sent)
                         sent |= _keys(missing)
@@ -235,25 +231,25 @@ class Captures:
         while len(self._instead) > _PLANS_KEPT:
             self._instead.popitem(last=False)
 
-    async def _parts(
-        self, prepared: Prepared, inputs: Mapping[str, Value], masks: Mapping[str, Array]
-    ) -> AsyncGenerator[Result, None]:
+    async def _parts(self, prepared: Prepared, call: Call) -> AsyncGenerator[Result, None]:
         start = time.perf_counter()
         model, plan = prepared.model, prepared.plan
         outputs: dict[str, Value] = {}
         fidelity = prepared.fidelity
         if prepared.watched is not None:
             slots = unused_slots.filled(model, plan)
+            # outputs are compared at the end
+            watched = replace(call, kept=prepared.watched.outputs) if prepared.plain else call
             with unused_slots.blamed(slots):
-                async with aclosing(running.run(self._runner, prepared.watched, plan, inputs, masks)) as parts:
+                async with aclosing(running.run(self._runner, prepared.watched, plan, watched, self._seen)) as parts:
                     async for part in parts:
-                        unused_slots.check_made(model, plan, part.activations)
+                        unused_slots.check_made(model, plan, slots, part.activations)
                         outputs |= part.outputs
                         yield replace(part, outputs={}) if prepared.plain else part
         if prepared.plain is not None:
             (segment,) = prepared.plain.segments
             names = list(dict.fromkeys(spec.name for spec in model.outputs))
-            feeds = running.feeds_of(segment, inputs, {})
+            feeds = running.feeds_of(segment, call.inputs, {})
             plain = await self._runner.run(prepared.plain.session(0), feeds, names)
             if prepared.watched is not None:
                 fidelity = max_difference(fidelity, plain, outputs)

@@ -21,6 +21,7 @@ from onnxscope_server.run.sessions import Sessions
 # what a value of unknown size is taken for, as a multiple of the inputs, before the model is asked
 _GROWTH = 64
 _GROWN_KEPT = 4096
+_FITS_KEPT = 1024
 _KIB = 1 << 10
 _MIB = 1 << 20
 _SHOWN = 3
@@ -39,11 +40,15 @@ class Budget:
         self._limit = limit
         self._sessions = sessions
         self._runner = runner
+        # plans and shapes of inputs that are known to fit; the values mean nothing
+        self._fits: OrderedDict[tuple[Plan, tuple[tuple[str, tuple[int, ...]], ...]], None] = OrderedDict()
         self._grown: OrderedDict[tuple[str, Capture], float] = OrderedDict()
 
     def learn(self, plan: Plan, inputs: Mapping[str, Value], activations: Mapping[str, Value]) -> None:
         """Keeps how large values were whose sizes nothing else tells; the next run of them is planned with that."""
         given = max(1, sum(map(bytes_held, inputs.values())))
+        if sum(map(bytes_held, activations.values())) <= given * _GROWTH:
+            return
         for capture in plan.captures:
             growth = bytes_held(activations.get(capture.address)) / given
             if growth > self._grown.get((plan.digest, capture), _GROWTH):
@@ -67,6 +72,8 @@ class Budget:
         """
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         shapes = {name: value.shape for name, value in arrays.items()}
+        if (plan, tuple(shapes.items())) in self._fits:
+            return (plan,)
         values = cost(model, plan, shapes, 0).values[: len(plan.captures)]
         sizes = {value.name: value.byte_count for value in values}
         given = max(1, sum(map(bytes_held, inputs.values())))
@@ -75,6 +82,10 @@ class Budget:
         }
         unknown = [name for name, size in sizes.items() if size is None]
         if sum(guesses[name] if size is None else size for name, size in sizes.items()) <= self._limit:
+            if not unknown:
+                self._fits[plan, tuple(shapes.items())] = None
+                while len(self._fits) > _FITS_KEPT:
+                    self._fits.popitem(last=False)
             return (plan,)
         if unknown:
             seen = await self._seen(model, plan, arrays)

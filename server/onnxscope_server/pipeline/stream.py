@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Result, Value
+from onnxscope_server.domain import Array, CaptureSpec, Memory, OutputMode, Result, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.capture import Captures, Prepared
+from onnxscope_server.pipeline.running import Call
 
 Batch = tuple[Mapping[str, Value], Mapping[str, Array]]
 
@@ -25,9 +26,14 @@ class Stream:
         spec: what to capture.
         carry: output name -> input name: what one batch's output holds is the next batch's input, unless
             that batch brings its own.
+        memory: as of `Call`.
     """
 
-    def __init__(self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str]) -> None:
+    def __init__(
+        self, captures: Captures, spec: CaptureSpec, carry: Mapping[str, str], memory: Memory | None = None
+    ) -> None:
+        # what is carried on the caller can't reach
+        self._memory = None if carry else memory
         self._captures = captures
         self._carry = dict(carry)
         self._hide_outputs = bool(carry) and spec.outputs is OutputMode.NONE
@@ -57,7 +63,9 @@ class Stream:
         carried: dict[str, Value] = {}
         async for inputs, masks in batches:
             outputs: dict[str, Value] = {}
-            async with aclosing(self._captures.parts(prepared, {**carried, **inputs}, masks)) as parts:
+            async with aclosing(
+                self._captures.parts(prepared, Call({**carried, **inputs}, masks, self._memory))
+            ) as parts:
                 async for part in parts:
                     if self._carry:
                         outputs |= part.outputs

@@ -43,16 +43,24 @@ def blamed(addresses: tuple[str, ...]) -> Iterator[None]:
         raise type(error)(f"{_told(addresses)} {error.message}", **error.metadata) from error
 
 
-def check_made(model: CatalogModel, plan: Plan, activations: Mapping[str, Value]) -> None:
+def check_made(model: CatalogModel, plan: Plan, slots: tuple[str, ...], activations: Mapping[str, Value]) -> None:
     """Checks that every slot that came has a value, but for branches that may not have been taken.
+
+    Args:
+        model: the model.
+        plan: what was asked of it.
+        slots: the slots that the plan reads.
+        activations: what came.
 
     Raises:
         RunFailedError: a kernel left one empty.
     """
+    if not slots:
+        return
     places = model.contents.places(expand=plan.expand)
     empty = tuple(
         address
-        for address in filled(model, plan)
+        for address in slots
         if address in activations
         and activations[address] is None
         and not any(step.op_type in BRANCHING for step in places[address].path)

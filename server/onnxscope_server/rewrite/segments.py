@@ -31,6 +31,8 @@ _PIECES = 16
 _FIRST_SHARE = 0.5
 # what an axis of unknown size is taken for
 _OPEN_EXTENT = 64
+# what a value is taken for whose rank is not known
+_UNKNOWN_BYTES = 16 << 10
 _ITEM_BYTES: Mapping[DataType, int] = {
     data_type: max(1, ir.DataType(data_type).bitwidth // 8)
     for data_type in DataType
@@ -129,11 +131,13 @@ def sizes_of(captures: Mapping[str, Reading], types: Mapping[str, ValueType | No
     sizes: dict[str, int] = {}
     for address, reading in captures.items():
         type_ = types.get(address)
+        size = _UNKNOWN_BYTES
         if isinstance(type_, TensorType) and type_.shape is not None:
             first, *others = [*type_.shape, 1]
             extents = [first if isinstance(first, int) else 1, *(_extent(size) for size in others)]
-            name = next(readings.names(reading))
-            sizes[name] = max(sizes.get(name, 0), math.prod(extents) * _ITEM_BYTES.get(type_.data_type, 4))
+            size = math.prod(extents) * _ITEM_BYTES.get(type_.data_type, 4)
+        name = next(readings.names(reading))
+        sizes[name] = max(sizes.get(name, 0), size)
     return sizes
 
 

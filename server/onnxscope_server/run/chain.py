@@ -9,7 +9,8 @@ from typing import Any
 
 from onnxscope_server.catalog.shared_weights import Placed
 from onnxscope_server.domain import Segment
-from onnxscope_server.run.session import Fingerprint, Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Fingerprint, Session
 
 
 class Chain:
@@ -74,9 +75,14 @@ class Chain:
         """Names of the model outputs that it computes."""
         return tuple(name for segment in self.segments for name in segment.outputs)
 
-    def is_made(self, index: int) -> bool:
-        """Tells whether a segment's session is there."""
-        return self._sessions[index] is not None
+    def is_made(self) -> bool:
+        """Tells whether all sessions are there."""
+        return None not in self._sessions
+
+    def make(self) -> None:
+        """Makes the sessions that are missing, one after the other."""
+        for index in range(len(self.segments)):
+            self.session(index)
 
     def session(self, index: int) -> Session:
         """Returns a segment's session; makes it in this thread where it is missing.

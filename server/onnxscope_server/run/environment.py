@@ -18,7 +18,16 @@ _application_has_it = "onnxruntime" in sys.modules
 import onnxruntime as ort  # noqa: E402  the environment comes first
 from onnxruntime.capi import onnxruntime_pybind11_state as native  # noqa: E402
 
-__all__ = ["SILENT", "check_custom_ops", "check_providers", "native", "ort", "shared_arena"]
+__all__ = [
+    "SILENT",
+    "check_custom_ops",
+    "check_providers",
+    "native",
+    "ort",
+    "share_threads",
+    "shared_arena",
+    "threads_are_shared",
+]
 
 # errors arrive as exceptions; what onnxruntime writes on stderr beside them nobody asked for
 SILENT = 4
@@ -26,6 +35,31 @@ if _application_has_it:
     ort.disable_telemetry_events()
 else:
     ort.set_default_logger_severity(SILENT)
+
+
+_threads_are_shared = False
+
+
+def share_threads(count: int) -> None:
+    """Has all sessions of this process compute with the same threads, instead of some of their own for each.
+
+    Sessions of one plan then don't keep each other's threads busy waiting. It is for a process that has no other use
+    for onnxruntime: sessions that want threads of their own can't be made afterwards.
+
+    Args:
+        count: threads that compute; 0 for one a core.
+
+    Raises:
+        RuntimeError: a session was made before.
+    """
+    global _threads_are_shared  # noqa: PLW0603  onnxruntime's own setting is the process's
+    native.set_global_thread_pool_sizes(count, 1)
+    _threads_are_shared = True
+
+
+def threads_are_shared() -> bool:
+    """Tells whether sessions of this process share their threads."""
+    return _threads_are_shared
 
 
 @functools.cache

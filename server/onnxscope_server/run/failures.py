@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from onnxscope_server.errors import ModelInvalidError, OutOfMemoryError, RunFailedError
+from onnxscope_server.errors import BoundRunFailedError, ModelInvalidError, OutOfMemoryError, RunFailedError
 
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _SOURCE = re.compile(r"(?:/[^\s:()]+|\b[\w./\\-]+)\.(?:cc|cpp|cxx|hpp|h|cu):\d+ ?")
@@ -70,8 +70,8 @@ def load_failure(error: BaseException) -> ModelInvalidError | OutOfMemoryError:
     )
 
 
-def run_failure(error: BaseException) -> RunFailedError | OutOfMemoryError:
-    """Returns the domain error of a run that failed."""
+def run_failure(error: BaseException, *, bound: bool = False) -> RunFailedError | OutOfMemoryError:
+    """Returns the domain error of a run that failed; `bound` says whether it wrote into memory of the caller's."""
     detail = clean(str(error))
     if is_out_of_memory(error):
         return OutOfMemoryError(
@@ -79,7 +79,8 @@ def run_failure(error: BaseException) -> RunFailedError | OutOfMemoryError:
             " hook points or reductions of them",
             detail=detail,
         )
-    return RunFailedError(
+    kind = BoundRunFailedError if bound else RunFailedError
+    return kind(
         f"onnxruntime failed on these inputs: {detail}. Check that the inputs' sizes and contents fit the"
         " model and each other",
         detail=detail,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from onnxscope_server.domain import Value
+from onnxscope_server.domain import Array, Value
 from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
 from onnxscope_server.run.environment import SILENT, ort
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.session import Feeds, Session
-from onnxscope_server.run.values import Handle
 
 T = TypeVar("T")
 
@@ -28,36 +28,44 @@ class Runner:
         self._runs = Pool("onnxscope-run", threads, queue, "max_waiting_runs")
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
         self._active: set[Any] = set()
+        self._begun: set[asyncio.Task[Any]] = set()
 
-    async def run(self, session: Session, feeds: Feeds, fetches: Sequence[str]) -> dict[str, Value]:
-        """Does what `run_on` does, where no other run takes anything over.
-
-        Returns:
-            Values by output name.
-        """
-        return (await self.run_on(session, feeds, fetches))[0]
-
-    async def run_on(
-        self, session: Session, feeds: Feeds, fetches: Sequence[str], handed: Collection[str] = ()
-    ) -> tuple[dict[str, Value], dict[str, Handle]]:
+    async def run(
+        self, session: Session, feeds: Feeds, fetches: Sequence[str], into: Mapping[str, Array] | None = None
+    ) -> dict[str, Value]:
         """Runs a session once.
 
         Where the caller is cancelled, the run ends at its next node, and its thread is free when it has.
 
         Args:
             session: what to run.
-            feeds: inputs by name, values or what another run handed over.
+            feeds: inputs by name.
             fetches: names of outputs.
-            handed: fetches that another run takes over.
+            into: as `Session.run_on` has it; a run whose caller is cancelled may write there until it has ended.
 
         Returns:
-            Values by output name, and the handles of those that are handed over; see `Session.run_on`.
+            Values by output name; their arrays are the caller's own.
 
         Raises:
             InputMismatchError: an input is missing or unknown, or of another kind or data type.
             RunFailedError: onnxruntime failed on these inputs.
+            BoundRunFailedError: the same, with arrays of `into` bound.
             OutOfMemoryError: there was not enough memory; the session still works.
             RunCancelledError: `terminate` ended the run.
+            LimitExceededError: too many runs wait already.
+            UnavailableError: the runner is closed.
+        """
+        return await self.during(lambda options: session.run(feeds, fetches, options, into))
+
+    async def during(self, work: Callable[[Any], T]) -> T:
+        """Does work that runs sessions, in one of the threads for that.
+
+        Args:
+            work: takes the run options for its runs; where the caller is cancelled, their `terminate` is set.
+
+        Raises:
+            What the work raises.
+            RunCancelledError: `terminate` ended a run.
             LimitExceededError: too many runs wait already.
             UnavailableError: the runner is closed.
         """
@@ -69,9 +77,20 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, session, feeds, fetches, options, handed), stop)
+            return await self._runs.do(functools.partial(_run, work, options), stop)
         finally:
             self._active.discard(options)
+
+    def begin(self, work: Callable[..., T], *args: Any) -> None:
+        """Has other work done that nobody waits for; its failure is not told."""
+        task = asyncio.create_task(self.call(work, *args))
+        self._begun.add(task)
+        task.add_done_callback(self._has_ended)
+
+    def _has_ended(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def call(self, work: Callable[..., T], *args: Any) -> T:
         """Does other blocking work in a thread; it cannot be ended early.
@@ -93,11 +112,9 @@ class Runner:
         await self._work.close()
 
 
-def _run(
-    session: Session, feeds: Feeds, fetches: Sequence[str], options: Any, handed: Collection[str]
-) -> tuple[dict[str, Value], dict[str, Handle]]:
+def _run(work: Callable[[Any], T], options: Any) -> T:
     try:
-        return session.run_on(feeds, fetches, options, handed)
+        return work(options)
     except OnnxscopeServerError as error:
         if options.terminate:
             raise RunCancelledError("the run was ended; nothing is wrong with the model") from error

@@ -1,4 +1,4 @@
-"""One onnxruntime session made from a segment: opening it, and running it once."""
+"""One onnxruntime session made from a segment, and running it once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import functools
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
-from onnxscope_server.domain import OptionalType, Segment, Value, ValueType
+from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
-from onnxscope_server.run.environment import SILENT, check_custom_ops, ort, shared_arena
-from onnxscope_server.run.failures import load_failure, run_failure
+from onnxscope_server.run.binding import run_bound, targets
+from onnxscope_server.run.environment import ort
+from onnxscope_server.run.failures import run_failure
 from onnxscope_server.run.node_types import declared_type, described
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
 
 _log = logging.getLogger(__name__)
-_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
 # others; where those exceed protobuf's 2 GiB, all weights go to this file beside it
@@ -32,112 +33,6 @@ _TOO_LARGE = "Protobuf serialization failed"
 # file of an optimised graph, names of its outputs, and what is known of inputs that other segments made
 Fingerprint = Callable[[Path, Sequence[str], Mapping[str, Any]], Mapping[str, Any]]
 Feeds: TypeAlias = Mapping[str, "Value | Handle"]
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How sessions are opened; all sessions of a server are opened alike.
-
-    Attributes:
-        providers: execution providers, first choice first.
-        intra_op_threads: threads that one run computes with; 0 leaves it to onnxruntime.
-        session_options: an application's own `onnxruntime.SessionOptions`, used for every session instead of the
-            threads above. It can't be copied: what a session needs besides is set on it, and set back.
-        custom_ops: libraries of custom operators.
-
-    Raises:
-        TypeError: session_options are something else, or bring what is to be said here.
-        CustomOpsInvalidError: a library can't be used.
-    """
-
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    intra_op_threads: int = 0
-    session_options: Any = None
-    custom_ops: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        options = self.session_options
-        if options is not None and not isinstance(options, ort.SessionOptions):
-            raise TypeError(f"session_options must be an onnxruntime.SessionOptions, not {type(options).__name__}")
-        if options is not None and options.has_providers():
-            raise TypeError("session_options brings execution providers of its own; name them with providers= instead")
-        if options is not None and self.custom_ops:
-            raise TypeError(
-                "register libraries of custom operators with session_options, or name them with custom_ops="
-            )
-        check_custom_ops(self.custom_ops)
-
-    def open(
-        self,
-        graph: bytes,
-        data_folder: Path | None,
-        *,
-        exact: bool,
-        optimised_file: Path | None = None,
-        entries: Mapping[str, str] | None = None,
-    ) -> Any:
-        """Makes an onnxruntime session.
-
-        Args:
-            graph: serialised ModelProto.
-            data_folder: where its external data lies.
-            exact: without optimisation.
-            optimised_file: where to write the optimised graph.
-            entries: further session configuration.
-
-        Raises:
-            ModelInvalidError: onnxruntime refuses the graph.
-            OutOfMemoryError: there is not enough memory for it.
-        """
-        with self.options(data_folder, exact=exact, optimised_file=optimised_file, entries=entries) as options:
-            try:
-                return ort.InferenceSession(graph, options, providers=list(self.providers), enable_fallback=0)
-            except Exception as error:
-                raise load_failure(error) from error
-
-    @contextmanager
-    def options(
-        self,
-        data_folder: Path | None,
-        *,
-        exact: bool,
-        optimised_file: Path | None = None,
-        entries: Mapping[str, str] | None = None,
-    ) -> Iterator[Any]:
-        """Gives the `onnxruntime.SessionOptions` of a session; see `open`."""
-        settings = dict(entries or {})
-        if data_folder is not None:
-            settings[_DATA_FOLDER] = str(data_folder)
-        if self.session_options is None:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = self.intra_op_threads
-            options.log_severity_level = SILENT
-            for library in self.custom_ops:
-                options.register_custom_ops_library(str(library))
-            self._set(options, {**shared_arena(), **settings}, optimised_file, exact=exact)
-            yield options
-            return
-        options = self.session_options
-        with _application_options:
-            level, file = options.graph_optimization_level, options.optimized_model_filepath
-            before = {key: _entry(options, key) for key in settings}
-            self._set(options, settings, optimised_file, exact=exact)
-            try:
-                # a session copies its options when it is made
-                yield options
-            finally:
-                options.graph_optimization_level = level
-                options.optimized_model_filepath = file
-                for key, value in before.items():
-                    options.add_session_config_entry(key, value)
-
-    def _set(self, options: Any, settings: Mapping[str, str], optimised_file: Path | None, *, exact: bool) -> None:
-        if exact:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if optimised_file is not None:
-            options.optimized_model_filepath = str(optimised_file)
-        for key, value in settings.items():
-            options.add_session_config_entry(key, value)
 
 
 class Session:
@@ -217,16 +112,27 @@ class Session:
                 self._forget_optimised()
             return self._cones
 
-    def run(self, feeds: Feeds, fetches: Sequence[str], run_options: Any = None) -> dict[str, Value]:
+    def run(
+        self,
+        feeds: Feeds,
+        fetches: Sequence[str],
+        run_options: Any = None,
+        into: Mapping[str, Array] | None = None,
+    ) -> dict[str, Value]:
         """Does what `run_on` does, where no other run takes anything over.
 
         Returns:
             Values by output name.
         """
-        return self.run_on(feeds, fetches, run_options)[0]
+        return self.run_on(feeds, fetches, run_options, into)[0]
 
     def run_on(
-        self, feeds: Feeds, fetches: Sequence[str], run_options: Any = None, handed: Collection[str] = ()
+        self,
+        feeds: Feeds,
+        fetches: Sequence[str],
+        run_options: Any = None,
+        into: Mapping[str, Array] | None = None,
+        handed: Collection[str] = (),
     ) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs the segment once, in this thread.
 
@@ -234,37 +140,58 @@ class Session:
             feeds: inputs by name, values or what another run handed over; None for an optional that is not there.
             fetches: names of outputs.
             run_options: onnxruntime's; its `terminate` ends the run at the next node.
+            into: arrays of exactly the shape and data type of some of the outputs, which onnxruntime then writes into;
+                of none that are handed over.
             handed: fetches that another run takes over.
 
         Returns:
             Values by output name, and the handles of those that are handed over. Arrays are the caller's: nothing else
-            reads or writes them, but for runs that take them over.
+            reads or writes them, but for runs that take them over. One of `into` is among them where it could be
+            written into; not so for text, sequences, packed types, values without elements, an input passed through,
+            and where text, sequences or maps went into the run.
 
         Raises:
             InputMismatchError: an input is missing, or of another kind or data type.
             RunFailedError: onnxruntime failed.
+            BoundRunFailedError: the same, where it wrote into arrays of `into`: one may have the wrong shape.
             OutOfMemoryError: there was not enough memory.
         """
         names = list(dict.fromkeys(fetches))
         if not names:
             return {}, {}
         ready = self._feeds(feeds)
+        if not all(feed.is_ort_value for feed in ready.values()):
+            return self._run_on_texts(ready, names, run_options), {}
+        bound = targets({name: into[name] for name in names if name in into}, self.outputs) if into else {}
         try:
-            if all(feed.is_ort_value for feed in ready.values()):
+            if bound:
+                results = run_bound(self._native, ready, names, bound, run_options)
+            else:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-                made = dict(zip(names, results, strict=True))
-                values = {name: to_value(name, made[name], self._native, feeds=ready.values()) for name in names}
-                return values, {name: Handle(made[name]) for name in names if name in handed}
-            self._check_returnable(names, ready)
-            wrapped = {
-                name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()
+            made = dict(zip(names, results, strict=True))
+            values = {
+                name: result
+                if isinstance(result, np.ndarray)
+                else to_value(name, result, self._native, feeds=ready.values())
+                for name, result in made.items()
             }
-            results = self._native.run(names, wrapped, run_options)
-            read = zip(names, results, strict=True)
-            return {n: to_value_of_run(result, self.outputs[n], feeds=ready.values()) for n, result in read}, {}
+            return values, {name: Handle(made[name]) for name in names if name in handed}
         except RunFailedError:
             raise
+        except Exception as error:
+            raise run_failure(error, bound=bool(bound)) from error
+
+    def _run_on_texts(self, ready: Mapping[str, Feed], names: Sequence[str], run_options: Any) -> dict[str, Value]:
+        """Runs where text, sequences or maps are among the inputs, which no OrtValue holds."""
+        self._check_returnable(names, ready)
+        wrapped = {name: ort.OrtValue(feed.value) if feed.is_ort_value else feed.value for name, feed in ready.items()}
+        try:
+            results = self._native.run(names, wrapped, run_options)
+            return {
+                name: to_value_of_run(result, self.outputs[name], feeds=ready.values())
+                for name, result in zip(names, results, strict=True)
+            }
         except Exception as error:
             raise run_failure(error) from error
 
@@ -344,13 +271,3 @@ class Session:
 
 def _declared(nodes: Sequence[Any]) -> dict[str, ValueType | None]:
     return {node.name: declared_type(node.type, node.shape) for node in nodes}
-
-
-def _entry(options: Any, key: str) -> str:
-    try:
-        return str(options.get_session_config_entry(key))
-    except RuntimeError:
-        return ""
-
-
-_application_options = threading.Lock()

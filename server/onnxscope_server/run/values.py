@@ -107,6 +107,11 @@ class Handle:
     ort_value: Any
 
 
+def is_packed(data_type: DataType) -> bool:
+    """Returns whether onnxruntime holds several elements of this type in a byte."""
+    return data_type in _BITS
+
+
 def is_carried(value_type: ValueType | None) -> bool:
     """Returns whether only an OrtValue holds values of this type, and `session.run` cannot return them."""
     element = value_type.element if isinstance(value_type, OptionalType) else value_type

@@ -1,56 +1,31 @@
-"""Events -> messages: small events share a message, and no message nears gRPC's limit of 4 MiB."""
+"""Results -> the pieces in which their values travel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
-
-from google.protobuf.message import Message
+from collections.abc import Iterator
 
 from onnxscope.v1 import codec
-
-MESSAGE_BYTES = codec.CHUNK_BYTES
-R = TypeVar("R")
-
-
-class Entry(NamedTuple):
-    """An event that is not a message yet: it is written straight into the one that carries it.
-
-    Attributes:
-        byte_count: about how many bytes it takes.
-        write: fills an empty event.
-    """
-
-    byte_count: int
-    write: Callable[[Any], None]
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope_server.domain import Result
+from onnxscope_server.wire.share import Share
+from onnxscope_server.wire.shared_values import shared_part
 
 
-def entry_of(event: Message) -> Entry:
-    """Returns an entry of a small event that is a message already."""
-    return Entry(event.ByteSize(), lambda into: into.CopyFrom(event))
-
-
-def entry_of_part(part: codec.Part) -> Entry:
-    """Returns an entry of a piece of a value, for events with a field `value`."""
-    return Entry(part.byte_count, lambda into: part.write(into.value))
-
-
-def packed(response: Callable[[], R], entries: Iterable[Entry]) -> Iterator[R]:
-    """Yields responses whose `events` are the entries, in order.
-
-    A response stays under twice `MESSAGE_BYTES` as long as no single entry is larger than a chunk.
+def value_parts(result: Result, share: Share | None = None) -> Iterator[codec.Part]:
+    """Yields the activations, scalings and outputs of a result in pieces, which refer to its arrays.
 
     Args:
-        response: makes an empty one, with a repeated field `events`.
-        entries: what to send.
+        result: what to send.
+        share: of the call; what lies in its memory is given to the client, and must not be touched any more.
     """
-    current: Any = response()
-    size = 0
-    for entry in entries:
-        if size and size + entry.byte_count > MESSAGE_BYTES:
-            yield current
-            current, size = response(), 0
-        entry.write(current.events.add())
-        size += entry.byte_count
-    if size:
-        yield current
+    for role, values in (
+        (pb.VALUE_ROLE_ACTIVATION, result.activations),
+        (pb.VALUE_ROLE_SCALING, result.scalings),
+        (pb.VALUE_ROLE_OUTPUT, result.outputs),
+    ):
+        for name, value in values.items():
+            whole = shared_part(role, name, value, share)
+            if whole is None:
+                yield from codec.parts(role, name, value)
+            else:
+                yield whole

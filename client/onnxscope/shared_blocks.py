@@ -1,0 +1,283 @@
+"""Memory that a server on this host shares: the connection over which blocks come, and the arrays that lie in them.
+
+An array owns its block: the server writes there again only after the last array in it has died and the server was told.
+When the server goes, arrays stay as they are. For Linux alone, so imported late.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import itertools
+import math
+import os
+import select
+import socket
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from onnxscope.errors import InternalError, StreamCutError
+from onnxscope.v1 import capture_service_pb2 as pb
+from onnxscope.v1 import sharing
+from onnxscope.v1.assemble import MAX_RANK
+from onnxscope.v1.codec import Array
+from onnxscope.v1.sharing import Record
+from onnxscope.v1.tensor_pb2 import ValueStart
+
+_CONNECT_SECONDS = 1.0
+_BLOCK_SECONDS = 5.0
+_TICK_MS = 1000
+_MOST_BLOCKS = 32_768
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def connect(socket_id: str, token: bytes) -> Connection | None:
+    """Connects to a server's socket; None where it can't be reached, runs as another user or doesn't want us."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        server.settimeout(_CONNECT_SECONDS)
+        server.connect(sharing.address(socket_id))
+        if sharing.same_user(server):
+            server.send(token)
+            if next(sharing.unpack(server.recv(sharing.PACKET_BYTES)), (0,))[0] == Record.WELCOME:
+                return Connection(server, token)
+    except (OSError, ValueError, RuntimeError):
+        # RuntimeError: no thread can be started
+        pass
+    server.close()
+    return None
+
+
+class Connection:
+    """A server that shares memory with this process. Thread-safe; it ends when nobody refers to it any more.
+
+    Args:
+        server: the connected socket, which this owns.
+        token: what it was opened with.
+    """
+
+    def __init__(self, server: socket.socket, token: bytes) -> None:
+        server.setblocking(False)
+        self._token = token
+        self._calls = itertools.count(1)
+        self._state = _State(server)
+        # the thread knows the state alone, and ends with the socket
+        threading.Thread(target=self._state.listen, name="onnxscope-sharing", daemon=True).start()
+        self._end = weakref.finalize(self, self._state.shut)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was ended, by either side; in a process that was forked off it always is."""
+        return self._state.is_over
+
+    def begin(self) -> pb.Sharing:
+        """Returns what the first message of a call says; before, the server learns what it may use again."""
+        self._state.flush()
+        return pb.Sharing(token=self._token, call=next(self._calls))
+
+    def say(self, kind: Record, number: int, count: int) -> None:
+        """Says something to the server."""
+        self._state.say(kind, number, count)
+
+    def has(self, start: ValueStart) -> bool:
+        """Returns whether the block that a message names has come; it was sent before the message, on another way."""
+        return start.shared.block in self._state.blocks
+
+    def wait_for(self, starts: Iterable[ValueStart]) -> None:
+        """Waits until the blocks that messages name have come.
+
+        Raises:
+            StreamCutError: one doesn't, or the connection has broken.
+        """
+        for start in starts:
+            self._state.block(start.shared.block)
+
+    def array(self, start: ValueStart) -> Array:
+        """Returns the array that lies where a message says. It is this process's, to write to as well, until it dies.
+
+        Raises:
+            StreamCutError: its block doesn't come, or the connection has broken.
+            InternalError: the server broke the protocol.
+        """
+        shared, layout = start.shared, start.layout.array
+        block = self._state.block(shared.block)
+        dtype, shape = sharing.DTYPES.get(layout.data_type), tuple(layout.shape)
+        if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
+            raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
+        byte_count = math.prod(shape) * dtype.itemsize
+        is_inside = shared.offset + byte_count <= block.byte_count and shared.offset % dtype.itemsize == 0
+        if not shared.byte_count == layout.byte_count == byte_count or not is_inside:
+            raise InternalError(f"the server sent {start.name!r} with an extent that its shared memory does not have")
+        return np.ndarray(shape, dtype, self._state.owner(shared.block, block), shared.offset)
+
+    def close(self) -> None:
+        """Ends it; arrays live on."""
+        self._end()
+
+
+class _Block(NamedTuple):
+    byte_count: int
+    memory: memoryview
+
+
+class _Use(weakref.ref[Array]):
+    """An array over a whole block, which every array in it keeps alive."""
+
+    __slots__ = ("number",)
+    number: int
+
+
+class _State:
+    """What the thread, the arrays and the connection have in common."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._news = threading.Condition()
+        self._outbox: deque[bytes] = deque()
+        self._uses: dict[int, _Use] = {}
+        self.blocks: dict[int, _Block] = {}
+        self.is_over = False
+        _states.add(self)
+
+    def listen(self) -> None:
+        """Takes in what the server says, until it ends."""
+        poll = select.poll()
+        poll.register(self._server, select.POLLIN)
+        try:
+            while self._hear() if poll.poll(_TICK_MS) else self.flush():
+                pass
+        finally:
+            self.is_over = True
+            self.blocks.clear()
+            with self._news:
+                self._news.notify_all()
+            self._server.close()
+
+    def block(self, number: int) -> _Block:
+        """Returns a block, which may still be on its way."""
+        block = self.blocks.get(number)
+        if block is None:
+            with self._news:
+                self._news.wait_for(lambda: self.is_over or number in self.blocks, _BLOCK_SECONDS)
+            block = self.blocks.get(number)
+        if block is None:
+            raise StreamCutError("the memory that the server shared is gone; ask again")
+        return block
+
+    def owner(self, number: int, block: _Block) -> Array:
+        """Returns a uint8 array over a block, whose end is told to the server."""
+        if number in self._uses:
+            raise InternalError("the server sent a value in shared memory that is in use")
+        owner: Array = np.frombuffer(block.memory, np.uint8)
+        use = _Use(owner, self._died)
+        use.number = number
+        self._uses[number] = use
+        return owner
+
+    def say(self, kind: Record, number: int, count: int = 0) -> None:
+        """Says something to the server, as soon as it listens."""
+        self._outbox.append(sharing.pack(kind, number, count))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends what waits to be said, as far as the server listens."""
+        while packet := self._packet():
+            try:
+                self._server.send(b"".join(packet), socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._outbox.extendleft(reversed(packet))
+                break
+            except OSError:
+                self._outbox.clear()
+        return True
+
+    def shut(self) -> None:
+        """Ends the connection, and with it the thread."""
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+
+    def keep(self) -> None:
+        """Keeps the memory of arrays for ever: a process that is forked off has them too, and nobody says when not."""
+        for number in list(self._uses):
+            if self._uses.pop(number, None) is not None:
+                self.blocks.pop(number, None)
+                self.say(Record.KEPT, number)
+
+    def abandon(self) -> None:
+        """Leaves the connection to the process that this was forked from."""
+        self.is_over = True
+        self.blocks.clear()
+        self._server.close()
+
+    def _died(self, use: _Use) -> None:
+        # runs wherever an array dies: takes no lock, and raises nothing
+        if self._uses.pop(use.number, None) is not None and not sys.is_finalizing():
+            # many die together: they share a packet, which goes with the next call or tick at the latest
+            self._outbox.append(sharing.pack(Record.RELEASED, use.number))
+            if len(self._outbox) >= sharing.PACKET_RECORDS:
+                self.flush()
+
+    def _packet(self) -> list[bytes]:
+        packet: list[bytes] = []
+        # not by its length: an array that dies meanwhile may empty it
+        with contextlib.suppress(IndexError):
+            while len(packet) < sharing.PACKET_RECORDS:
+                packet.append(self._outbox.popleft())
+        return packet
+
+    def _hear(self) -> bool:
+        """Takes a record; returns whether there may be more."""
+        descriptors = array.array("i")
+        try:
+            data, beside, _, _ = self._server.recvmsg(
+                sharing.PACKET_BYTES, socket.CMSG_LEN(descriptors.itemsize), socket.MSG_CMSG_CLOEXEC
+            )
+            for level, kind, content in beside:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors.frombytes(content)
+            return bool(data) and all(self._take(*record, descriptors) for record in sharing.unpack(data))
+        except BlockingIOError:
+            return True
+        except (OSError, ValueError):
+            return False
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _take(self, kind: int, number: int, count: int, descriptors: array.array[int]) -> bool:
+        if kind == Record.BLOCK:
+            (descriptor,) = descriptors
+            is_whole = os.fstat(descriptor).st_size >= count > 0
+            is_sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+            if not is_whole or not is_sealed or number in self.blocks or len(self.blocks) >= _MOST_BLOCKS:
+                return False
+            self.blocks[number] = _Block(count, sharing.mapped(descriptor, count))
+            with self._news:
+                self._news.notify_all()
+        elif kind == Record.DROPPED:
+            self.blocks.pop(number, None)
+        return True
+
+
+_states: weakref.WeakSet[_State] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for state in list(_states):
+        state.keep()
+
+
+def _in_child() -> None:
+    for state in list(_states):
+        state.abandon()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)

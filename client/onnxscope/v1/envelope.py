@@ -1,0 +1,225 @@
+"""The messages that carry values, written and read by hand: bytes are copied once out of an array, once into one.
+
+protobuf copies them when a field is set, when the message is serialised, when it is parsed and when the field is read.
+What is written here is what protobuf would write, byte for byte. What is read here is what protobuf would read: bytes
+in any other order than protobuf's own are left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.codec import CHUNK_BYTES, Buffer, Part
+
+MESSAGE_BYTES = CHUNK_BYTES + (64 << 10)  # a chunk, and small items around it
+
+# below this, what Python does to keep bytes from being copied costs more than copying them
+_LEAST_BYTES = 4096
+_NONE: Mapping[int, memoryview] = MappingProxyType({})
+_KINDS, _NUMBER, _BYTES = 7, 0, 2  # a key's lowest bits
+_CONTINUED = 0x80  # this bit says that a number goes on; seven bits a byte, lowest first
+_VARINT_BYTES = 5  # of a size, at most
+
+
+def _key(number: int) -> int:
+    """Returns the byte that stands before a field of bytes or a message."""
+    return number << 3 | _BYTES
+
+
+_START, _CHUNK = (_key(pb.ValuePart.DESCRIPTOR.fields_by_name[name].number) for name in ("start", "chunk"))
+_DATA = {
+    _START: _key(pb.ValueStart.DESCRIPTOR.fields_by_name["data"].number),
+    _CHUNK: _key(pb.ValueChunk.DESCRIPTOR.fields_by_name["data"].number),
+}
+
+
+class Carried(NamedTuple):
+    """A message as it came.
+
+    Attributes:
+        message: the message, without the bytes that stand beside it.
+        data: bytes of a start or a chunk, by the index of the item that it is in: views of what was received.
+    """
+
+    message: Any
+    data: Mapping[int, memoryview] = _NONE
+
+
+class Envelope:
+    """A kind of message with a repeated field of items, each of which may hold a part of a value.
+
+    Args:
+        message: the kind.
+        path: the repeated field, and the field of an item that holds the part, if the item is no part itself.
+    """
+
+    def __init__(self, message: type[Message], *path: str) -> None:
+        self._message = message
+        keys = []
+        descriptor: Any = message.DESCRIPTOR
+        for name in path:
+            field = descriptor.fields_by_name[name]
+            keys.append(_key(field.number))
+            descriptor = field.message_type
+        self._keys = tuple(keys)
+
+    def packed(self, items: Iterable[Message | Part], opening: bytes = b"") -> Iterator[bytes]:
+        """Yields messages whose items are these, in order, serialised; small ones share a message.
+
+        A message stays within `MESSAGE_BYTES` as long as no single item is larger.
+
+        Args:
+            items: messages of the repeated field, and parts, whose bytes are copied once.
+            opening: bytes of the message that are no items; they go ahead of the first.
+        """
+        waiting: list[Buffer] = [opening] if opening else []
+        size = len(opening)
+        for item in items:
+            buffers = self.part(item) if isinstance(item, Part) else self.item(item)
+            byte_count = sum(map(len, buffers))
+            if waiting and size + byte_count > MESSAGE_BYTES:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+            waiting += buffers
+            size += byte_count
+        if waiting:
+            yield b"".join(waiting)
+
+    def item(self, item: Message) -> tuple[Buffer, ...]:
+        """Returns an item as bytes of the message."""
+        raw = item.SerializeToString()
+        return (_within(self._keys[:1], b"", len(raw)), raw)
+
+    def part(self, part: Part) -> tuple[Buffer, ...]:
+        """Returns an item that holds a part, as bytes of the message; the part's data is not copied."""
+        if part.header is None:
+            key, head = _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString()
+        else:
+            key, head = _START, part.header.SerializeToString()
+        size = len(part.data)
+        if size:
+            head += bytes([_DATA[key]]) + _varint(size)
+        return (_within((*self._keys, key), head, size), part.data)
+
+    def parse(self, raw: bytes) -> Carried:
+        """Reads a message.
+
+        Raises:
+            DecodeError: the bytes are no such message.
+        """
+        if len(raw) >= _LEAST_BYTES:
+            data: dict[int, memoryview] = {}
+            try:
+                rest = self._cut(raw, data)
+            except _UnusualError:
+                return Carried(self._message.FromString(raw))
+            return Carried(self._message.FromString(rest), data)
+        return Carried(self._message.FromString(raw))
+
+    def _cut(self, raw: bytes, data: dict[int, memoryview]) -> bytes:
+        """Returns a message without the data of its large parts, which is put into `data`."""
+        view, pieces, kept, index = memoryview(raw), [], 0, 0
+        for field in _fields(raw, 0, len(raw)):
+            if field.key != self._keys[0]:
+                continue
+            if field.end - field.payload >= _LEAST_BYTES:
+                found = self._data(raw, field)
+                if found is not None:
+                    keys, head, where = found
+                    pieces += [raw[kept : field.start], _within(keys, head)]
+                    data[index] = view[where.payload : where.end]
+                    kept = field.end
+            index += 1
+        return b"".join((*pieces, raw[kept:])) if pieces else raw
+
+    def _data(self, raw: bytes, item: _Field) -> tuple[tuple[int, ...], bytes, _Field] | None:
+        """Finds the one part of an item: where its data stands, and what stands around it."""
+        keys, inner = [item.key], item
+        for key in self._keys[1:]:
+            only = _only(raw, inner)
+            if only is None or only.key != key:
+                return None
+            keys, inner = [*keys, key], only
+        part = _only(raw, inner)
+        if part is None or part.key not in _DATA:
+            return None
+        fields = list(_fields(raw, part.payload, part.end))
+        found = [field for field in fields if field.key == _DATA[part.key]]
+        if len(found) != 1:
+            return None
+        (data,) = found
+        head = raw[part.payload : data.start] + raw[data.end : part.end]
+        return (*keys, part.key), head, data
+
+
+CAPTURE_REQUEST = Envelope(capture_pb.CaptureRequest, "inputs")
+CAPTURE_RESPONSE = Envelope(capture_pb.CaptureResponse, "events", "value")
+STREAM_CAPTURE_REQUEST = Envelope(capture_pb.StreamCaptureRequest, "items", "input")
+STREAM_CAPTURE_RESPONSE = Envelope(capture_pb.StreamCaptureResponse, "events", "value")
+
+
+class _UnusualError(Exception):
+    """Bytes that protobuf would not write like this; it may read them all the same."""
+
+
+class _Field(NamedTuple):
+    """Where a field stands: its key, where that is, and from where to where its payload."""
+
+    key: int
+    start: int
+    payload: int
+    end: int
+
+
+def _fields(raw: bytes, at: int, end: int) -> Iterator[_Field]:
+    while at < end:
+        start, key = at, raw[at]
+        if key >= _CONTINUED or key & _KINDS not in (_NUMBER, _BYTES):
+            raise _UnusualError
+        payload = at + 1
+        number, at = _read_varint(raw, payload, end)
+        if key & _KINDS == _BYTES:
+            payload, at = at, at + number
+        if at > end:
+            raise _UnusualError
+        yield _Field(key, start, payload, at)
+
+
+def _only(raw: bytes, outer: _Field) -> _Field | None:
+    """Returns the one field inside of another; None where there are none or several."""
+    fields = _fields(raw, outer.payload, outer.end)
+    first = next(fields, None)
+    return None if next(fields, None) is not None else first
+
+
+def _read_varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
+    number = shift = 0
+    for index in range(at, min(end, at + _VARINT_BYTES)):
+        byte = raw[index]
+        number |= (byte & ~_CONTINUED) << shift
+        if byte < _CONTINUED:
+            return number, index + 1
+        shift += 7
+    raise _UnusualError
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number >= _CONTINUED:
+        written.append(number & ~_CONTINUED & 0xFF | _CONTINUED)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def _within(keys: Iterable[int], head: bytes, size: int = 0) -> bytes:
+    """Returns what opens a field within fields, outermost first, up to `size` bytes that follow."""
+    for key in reversed(tuple(keys)):
+        head = bytes([key]) + _varint(len(head) + size) + head
+    return head

@@ -1,0 +1,136 @@
+"""What client and server say to each other about memory that they share on one host.
+
+Part of the protocol, described in docs/sharing.md. A block is memory without a name: the server makes it, and hands it
+to the client as a descriptor beside a `Record.BLOCK`. Neither side keeps descriptors: the mapping holds the memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from onnxscope.v1 import codec
+from onnxscope.v1 import tensor_pb2 as pb
+
+IS_SUPPORTED = sys.platform == "linux" and sys.byteorder == "little" and hasattr(os, "memfd_create")
+SMALLEST_BYTES = 64 << 10
+TOKEN_BYTES = 16
+# records travel in packets of one or more
+RECORD_BYTES = 24
+PACKET_RECORDS = 64
+PACKET_BYTES = PACKET_RECORDS * RECORD_BYTES
+# who has read this much of a call says so
+TAKEN_BYTES = 4 << 20
+_RECORD = struct.Struct("<QQQ")
+_CREDENTIALS = struct.Struct("3i")
+_NOT_WHOLE_BYTES = (
+    pb.DATA_TYPE_STRING,
+    pb.DATA_TYPE_UINT4,
+    pb.DATA_TYPE_INT4,
+    pb.DATA_TYPE_FLOAT4E2M1,
+    pb.DATA_TYPE_UINT2,
+    pb.DATA_TYPE_INT2,
+)
+
+# types whose arrays lie in memory as they do on the wire
+DTYPES = {number: dtype for number, dtype in codec.DTYPES.items() if number not in _NOT_WHOLE_BYTES}
+DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in DTYPES.items()}
+
+
+class Record(IntEnum):
+    """What a record says; each has a number and a count."""
+
+    # from the server
+    WELCOME = 1  # the token was right
+    BLOCK = 2  # block `number` has `count` bytes; its descriptor is beside
+    DROPPED = 3  # block `number` is not used any more
+    # from the client
+    RELEASED = 4  # block `number` may be written again
+    KEPT = 5  # block `number` is the client's for ever
+    TAKEN = 6  # of the shared values of call `number`, `count` have come
+    ENDED = 7  # nothing more of call `number` will be read; `count` have come
+
+
+def pack(kind: Record, number: int = 0, count: int = 0) -> bytes:
+    """Returns a record's bytes."""
+    return _RECORD.pack(kind, number, count)
+
+
+def unpack(packet: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields kind, number and count of every record.
+
+    Raises:
+        ValueError: the bytes are no records.
+    """
+    if len(packet) % RECORD_BYTES:
+        raise ValueError(f"{len(packet)} bytes are no records, which have {RECORD_BYTES}")
+    yield from _RECORD.iter_unpack(packet)
+
+
+def address(socket_id: str) -> str:
+    """Returns where the socket of a server is; nobody but onnxscope listens at such an address."""
+    return f"\0onnxscope-{socket_id}"
+
+
+def same_user(connection: socket.socket) -> bool:
+    """Returns whether the process at the other end runs as the user of this one."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(raw)
+    return bool(user == os.geteuid())
+
+
+def is_shareable(dtype: np.dtype[Any], byte_count: int) -> bool:
+    """Returns whether arrays of this type and size may lie in a block."""
+    return byte_count >= SMALLEST_BYTES and dtype in DATA_TYPES
+
+
+def mapped(descriptor: int, byte_count: int) -> memoryview:
+    """Maps a block, writable; arrays made from the result keep it mapped. The descriptor may be closed afterwards.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    return np.asarray(_Mapping(descriptor, byte_count)).data
+
+
+class _Mapping:
+    """Mapped memory, as numpy's array interface. Python's `mmap` would keep a descriptor open for every block."""
+
+    def __init__(self, descriptor: int, byte_count: int) -> None:
+        libc = _libc()
+        where = libc.mmap(None, byte_count, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+        if where == ctypes.c_void_p(-1).value:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        self._unmap = functools.partial(libc.munmap, where, byte_count)
+        self.__array_interface__ = {"version": 3, "shape": (byte_count,), "typestr": "|u1", "data": (where, False)}
+
+    def __del__(self) -> None:
+        if hasattr(self, "_unmap"):
+            self._unmap()
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    )
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    return libc

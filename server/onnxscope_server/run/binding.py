@@ -1,0 +1,84 @@
+"""Outputs that onnxruntime writes straight into memory that the caller has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnxscope_server.domain import Array, DataType, TensorType, ValueType
+from onnxscope_server.run.environment import native
+from onnxscope_server.run.values import CPU, DTYPES, Feed, is_packed
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An array that onnxruntime can write into.
+
+    Attributes:
+        array: the array.
+        data_type: onnxruntime's name for its elements.
+        pointer: where its memory begins.
+    """
+
+    array: Array
+    data_type: DataType
+    pointer: int
+
+
+def targets(into: Mapping[str, Array], outputs: Mapping[str, ValueType | None]) -> dict[str, Target]:
+    """Returns what can be bound: arrays of whole bytes an element, contiguous, of the type that the session declares.
+
+    Args:
+        into: arrays by output name.
+        outputs: declared types by output name.
+    """
+    found = {}
+    for name, array in into.items():
+        declared = outputs.get(name)
+        if isinstance(declared, TensorType) and not declared.sparse and _takes(array, declared.data_type):
+            found[name] = Target(array, declared.data_type, array.ctypes.data)
+    return found
+
+
+def _takes(array: Array, data_type: DataType) -> bool:
+    whole_bytes = data_type is not DataType.STRING and not is_packed(data_type)
+    laid_out = array.flags.c_contiguous and array.flags.writeable
+    # without elements there is nothing to write, and no pointer to recognise
+    return whole_bytes and laid_out and array.dtype == DTYPES[data_type] and array.size > 0
+
+
+def run_bound(
+    session: Any, feeds: Mapping[str, Feed], fetches: Sequence[str], bound: Mapping[str, Target], run_options: Any
+) -> list[Any]:
+    """Runs a native session once, with outputs where the caller says.
+
+    Args:
+        session: the native session.
+        feeds: inputs by name, all of them OrtValues.
+        fetches: names of outputs.
+        bound: targets by output name.
+        run_options: onnxruntime's.
+
+    Returns:
+        For every fetch the array of its target where onnxruntime wrote there, an OrtValue otherwise: an output that is
+        an input passed through stays where the input lies.
+
+    Raises:
+        RuntimeError: onnxruntime failed; a target has another shape than its output, for one.
+    """
+    binding = native.SessionIOBinding(session)
+    for name, feed in feeds.items():
+        binding.bind_ortvalue_input(name, feed.value)
+    for name in fetches:
+        target = bound.get(name)
+        if target is None:
+            binding.bind_output(name, CPU)
+        else:
+            binding.bind_output(name, CPU, int(target.data_type), list(target.array.shape), target.pointer)
+    session.run_with_iobinding(binding, run_options)
+    return [_written(bound.get(name), result) for name, result in zip(fetches, binding.get_outputs(), strict=True)]
+
+
+def _written(target: Target | None, result: Any) -> Any:
+    return target.array if target is not None and result.data_ptr() == target.pointer else result

@@ -1,0 +1,78 @@
+"""Results -> values in memory that the client shares, and what it is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxscope.v1 import codec, sharing
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.wire.share import Share
+
+
+async def placed(result: Result, share: Share | None) -> Result:
+    """Returns a result whose large arrays lie in shared memory, each in a block of its own, as far as there is room.
+
+    Where there are any, it waits until the client has taken enough of what it was given before.
+
+    Args:
+        result: what will be sent; nobody else reads those of its arrays that lie in shared memory.
+        share: of the call; None where nothing is shared.
+    """
+    if share is None:
+        return result
+    groups = dict(result.activations), dict(result.scalings), dict(result.outputs)
+    # once a block is given the client may write there, so that nothing else is read from it afterwards
+    taken = {block for group in groups for value in group.values() for block in _blocks_of_items(value, share)}
+    pending = []
+    for group in groups:
+        for name, value in group.items():
+            if not isinstance(value, np.ndarray) or not sharing.is_shareable(value.dtype, value.nbytes):
+                continue
+            block = share.block_of(value)
+            if block is None or block in taken:
+                pending.append((group, name, value))
+            else:
+                taken.add(block)
+    if taken or pending:
+        await share.room()
+    if not pending:
+        return result
+    await asyncio.to_thread(_copy, pending, share)
+    activations, scalings, outputs = groups
+    return replace(result, activations=activations, scalings=scalings, outputs=outputs)
+
+
+def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None) -> codec.Part | None:
+    """Gives a value to the client; returns what it is told, or None where the value does not lie in shared memory."""
+    location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
+    if location is None or not isinstance(value, np.ndarray):
+        return None
+    header = pb.ValueStart(role=role, name=name)
+    layout, shared = header.layout.array, header.shared
+    layout.data_type = sharing.DATA_TYPES[value.dtype]
+    layout.shape.extend(value.shape)
+    layout.byte_count = shared.byte_count = location.byte_count
+    shared.block, shared.offset = location.block, location.offset
+    return codec.Part(header, 0, b"")
+
+
+def _blocks_of_items(value: Value, share: Share) -> Iterator[int]:
+    """Yields the blocks in which items of a list lie: lists are sent in messages."""
+    for item in value if isinstance(value, list) else ():
+        yield from _blocks_of_items(item, share)
+        if isinstance(item, np.ndarray) and (block := share.block_of(item)) is not None:
+            yield block
+
+
+def _copy(pending: Sequence[tuple[dict[str, Value], str, Array]], share: Share) -> None:
+    for group, name, value in pending:
+        copy = share.put(value)
+        if copy is None and share.block_of(value) is not None:
+            copy = value.copy()
+        if copy is not None:
+            group[name] = copy
