@@ -40,8 +40,8 @@ from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Sessions
 from onnxscope_server.run.sharing import Sharing, can_share
 from onnxscope_server.run.trial import Knowledge, check, providers_in_use
@@ -127,9 +127,9 @@ class Services:
         """Ends what runs and gives back files and threads."""
         self.runner.terminate()
         await self.runner.close()
-        self.shared_memory.close()
         if self.sharing is not None:
             self.sharing.close()
+        self.shared_memory.close()
         self.catalog.close()
         if self.folder is not None:
             self.folder.cleanup()

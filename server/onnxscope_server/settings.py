@@ -95,8 +95,8 @@ class Settings(BaseSettings):
     session_bytes: int | None = Field(
         None,
         ge=1,
-        description="bytes of memory that sessions kept ready may take, by estimate and without what runs need; "
-        "weights that several share count once; half of the machine's or container's memory if not given",
+        description="bytes of memory that sessions may take, by estimate and without what runs need, weights "
+        "that several share counted once; half of the machine's or container's memory if not given",
     )
     shared_weights_bytes: int = Field(
         64 * GIB,
@@ -171,6 +171,11 @@ class Settings(BaseSettings):
         return self.memory_budget or _memory() // 2
 
     @property
+    def session_budget_bytes(self) -> int:
+        """Bytes for sessions; where none are given, half of what the machine or the container has."""
+        return self.session_bytes or _memory() // 2
+
+    @property
     def run_threads_chosen(self) -> int:
         """Runs that go on at the same time: on many cores more of them keep all busy, for one run seldom does."""
         return self.run_threads or max(2, min(8, _cores() // 8))
@@ -185,11 +190,6 @@ class Settings(BaseSettings):
     def shared_memory_limit_bytes(self) -> int:
         """What may be shared; where nothing is said, a quarter of what the machine or the container has."""
         return _memory() // 4 if self.shared_memory_bytes is None else self.shared_memory_bytes
-
-    @property
-    def session_budget_bytes(self) -> int:
-        """Bytes for sessions; where none are given, half of what the machine or the container has."""
-        return self.session_bytes or _memory() // 2
 
     @property
     def http_port_chosen(self) -> bool:

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 
 from onnxscope_server.domain import Segment
 from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 
 MISSING = object()
 

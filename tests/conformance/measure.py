@@ -22,7 +22,8 @@ from onnxscope_server.catalog.parts import Expansion
 from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, anchor_of, scopes
 from onnxscope_server.domain import Kind, Segment
 from onnxscope_server.errors import OnnxscopeServerError
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 from onnxscope_server.run.trial import Knowledge
 
 _RTOL = 1e-3

@@ -22,8 +22,9 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import CaptureSpec, OutputMode
 from onnxscope_server.plan.planner import plan as make_plan
 from onnxscope_server.rewrite.build import build
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.readings import outputs_read, read
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.session import Session
 
 _EXAMPLES = int(os.environ.get("ONNXSCOPE_RANDOM_MODELS", "40"))
 _X = np.array([0.5, -1.0, 2.0], np.float32)

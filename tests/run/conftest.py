@@ -12,7 +12,8 @@ import pytest
 from onnx import TypeProto, helper
 
 from onnxscope_server.domain import Segment
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 
 
 @pytest.hookimpl(tryfirst=True)

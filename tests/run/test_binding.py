@@ -12,8 +12,9 @@ from onnx import TypeProto, helper, numpy_helper
 
 from onnxscope_server.domain import DataType, Segment
 from onnxscope_server.errors import BoundRunFailedError, RunCancelledError
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.session import Session
 from onnxscope_server.run.values import DTYPES
 
 Make = Callable[..., Any]

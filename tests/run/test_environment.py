@@ -16,7 +16,8 @@ from onnxscope_server.run.environment import check_providers
 _PROGRAM = """
 import sys
 from onnxscope_server.domain import Segment
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 import numpy as np
 graph = bytes.fromhex(sys.argv[1])
 session = Session(Segment(graph, None, {}, ("y",), ("x",), {}, 1), Opening(), exact=False)

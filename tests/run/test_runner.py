@@ -20,8 +20,9 @@ from onnxscope_server.errors import (
     RunCancelledError,
     UnavailableError,
 )
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.session import Session
 
 FOREVER = {"n": np.array(1 << 60), "x": np.eye(2, dtype=np.float32)}
 BRIEFLY = {"n": np.array(1), "x": np.eye(2, dtype=np.float32)}

@@ -17,7 +17,8 @@ from onnx import TypeProto, external_data_helper, helper, numpy_helper
 
 from onnxscope_server.domain import DataType, Segment, SequenceType, TensorType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OutOfMemoryError, RunFailedError
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 
 Tensor = Callable[..., TypeProto]
 X = {"x": np.ones(2, np.float32)}

@@ -16,8 +16,8 @@ import pytest
 
 from onnxscope_server.domain import Segment
 from onnxscope_server.errors import ModelInvalidError
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Opening
 from onnxscope_server.run.sessions import Chain, Sessions
 
 

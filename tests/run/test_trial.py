@@ -8,7 +8,7 @@ from onnx import ValueInfoProto, parser
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import DataType, SequenceType, TensorType
 from onnxscope_server.errors import ModelInvalidError
-from onnxscope_server.run.session import Opening
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.trial import Knowledge, check, providers_in_use
 
 

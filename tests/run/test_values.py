@@ -19,7 +19,8 @@ from onnxscope_server.errors import (
     RunFailedError,
     ValueInvalidError,
 )
-from onnxscope_server.run.session import Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 from onnxscope_server.run.values import DTYPES
 
 Make = Callable[..., Any]

@@ -78,7 +78,7 @@ def read(data: bytes) -> ir.Model:
 
 
 def disguised(model: ir.Model) -> bytes:
-    """Serialises a model for `from_disguised`, which costs less than `read`: nothing that was disguised is put back."""
+    """Serialises a model for `from_disguised`, which takes less time than `read`."""
     data: bytes = ir.to_proto(model).SerializeToString()
     return data
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from onnxscope_server.catalog.shared_weights import Placed
 from onnxscope_server.domain import Segment
-from onnxscope_server.run.session import Fingerprint, Opening, Session
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Fingerprint, Session
 
 
 class Chain:

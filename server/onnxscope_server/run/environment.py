@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from onnxscope_server.errors import CustomOpsInvalidError, ProviderUnavailableError
 
@@ -16,7 +18,16 @@ _application_has_it = "onnxruntime" in sys.modules
 import onnxruntime as ort  # noqa: E402  the environment comes first
 from onnxruntime.capi import onnxruntime_pybind11_state as native  # noqa: E402
 
-__all__ = ["SILENT", "check_custom_ops", "check_providers", "native", "ort", "share_threads", "threads_are_shared"]
+__all__ = [
+    "SILENT",
+    "check_custom_ops",
+    "check_providers",
+    "native",
+    "ort",
+    "share_threads",
+    "shared_arena",
+    "threads_are_shared",
+]
 
 # errors arrive as exceptions; what onnxruntime writes on stderr beside them nobody asked for
 SILENT = 4
@@ -49,6 +60,17 @@ def share_threads(count: int) -> None:
 def threads_are_shared() -> bool:
     """Tells whether sessions of this process share their threads."""
     return _threads_are_shared
+
+
+@functools.cache
+def shared_arena() -> Mapping[str, str]:
+    """Returns the session configuration with which sessions take memory for their runs from one arena.
+
+    An arena keeps what it once took: each session would keep as much as its largest run needed.
+    """
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))
+    return MappingProxyType({"session.use_env_allocators": "1"})
 
 
 def check_custom_ops(libraries: Sequence[Path]) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from onnxscope_server.domain import Segment
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.heap import trim
+from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
-from onnxscope_server.run.session import Fingerprint, Opening
+from onnxscope_server.run.session import Fingerprint
 from onnxscope_server.run.sharing import Sharing
 
 __all__ = ["Chain", "Sessions"]

@@ -29,7 +29,7 @@ from onnxscope_server.catalog.shared_weights import (
 from onnxscope_server.domain import Segment
 from onnxscope_server.errors import OnnxscopeServerError
 from onnxscope_server.run.environment import ort
-from onnxscope_server.run.session import Opening
+from onnxscope_server.run.opening import Opening
 
 _log = logging.getLogger(__name__)
 _LEAST_MODEL_BYTES = 8 << 20

@@ -12,7 +12,7 @@ from onnxscope_server.domain import ValueType
 from onnxscope_server.errors import ModelInvalidError
 from onnxscope_server.run.environment import native
 from onnxscope_server.run.node_types import declared_type
-from onnxscope_server.run.session import Opening
+from onnxscope_server.run.opening import Opening
 
 _DEFAULT = Opening()
 _QUICK = {"session.disable_prepacking": "1"}
