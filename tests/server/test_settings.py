@@ -26,6 +26,7 @@ VALUES = {
     "max_model_bytes": "7",
     "max_input_bytes": "8",
     "memory_budget": "9000000",
+    "shared_memory_bytes": "70000",
     "drain_seconds": "0.5",
     "grace_seconds": "2.5",
     "token": "secret",
