@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
-import gc
-import mmap
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,75 +15,14 @@ import pytest
 
 from onnxscope.v1 import sharing
 from onnxscope.v1.sharing import Record
-from onnxscope_server.domain import DataType, Result
+from onnxscope_server.domain import DataType
 from onnxscope_server.wire import share as share_module
 from onnxscope_server.wire import shared_memory as door
-from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_memory import SharedMemory
-from onnxscope_server.wire.shared_values import placed
 
 MIB = 1 << 20
 SHAPE = (256, 1024)
-
-
-class Client:
-    """A client that says what a test wants it to say."""
-
-    def __init__(self, memory: SharedMemory, token: bytes | None = None) -> None:
-        offer = memory.offer()
-        assert offer is not None
-        self.token = offer.token if token is None else token
-        self._memory = memory
-        self._calls = 0
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(5)
-        self.socket.connect(sharing.address(offer.socket_id))
-        self.socket.send(self.token)
-
-    def hear(self) -> tuple[int, int, int] | None:
-        """Returns the next record, and takes its block in; None at the end."""
-        try:
-            data, beside, _, _ = self.socket.recvmsg(sharing.PACKET_BYTES, socket.CMSG_LEN(4))
-        except ConnectionResetError:
-            return None
-        descriptors = array.array("i")
-        for _, _, content in beside:
-            descriptors.frombytes(content)
-        for descriptor in descriptors:
-            self.mapped = mmap.mmap(descriptor, 0)
-            os.close(descriptor)
-        return next(sharing.unpack(data), None) if data else None
-
-    def say(self, kind: Record, number: int, count: int = 0) -> None:
-        """Says a record."""
-        self.socket.send(sharing.pack(kind, number, count))
-
-    def call(self) -> tuple[int, Share]:
-        """Begins a call."""
-        self._calls += 1
-        share = self._memory.share(self.token, self._calls)
-        assert share is not None
-        return self._calls, share
-
-
-@pytest.fixture
-def memory() -> Iterator[SharedMemory]:
-    """Memory of up to 8 MiB that is given back soon."""
-    memory = SharedMemory(8 * MIB, idle_seconds=0.2)
-    yield memory
-    memory.close()
-    gc.collect()
-    assert memory.byte_count == 0
-
-
-@pytest.fixture
-def client(memory: SharedMemory) -> Iterator[Client]:
-    """A client that was let in."""
-    client = Client(memory)
-    assert client.hear() == (Record.WELCOME, 0, 0)
-    yield client
-    client.socket.close()
 
 
 def _until(true: Callable[[], bool]) -> None:
@@ -117,7 +53,7 @@ def test_nothing_is_opened_before_someone_asks() -> None:
     assert len(_threads()) == before
 
 
-def test_a_block_reaches_the_client(client: Client) -> None:
+def test_a_block_reaches_the_client(client: Any) -> None:
     """What is written on one side is read on the other; the location says where."""
     _, share = client.call()
     made = _made(share)
@@ -131,30 +67,30 @@ def test_a_block_reaches_the_client(client: Client) -> None:
 
 
 @pytest.mark.parametrize("token", [b"", b"x" * 16, b"y" * 4096], ids=["none", "wrong", "long"])
-def test_without_the_token_nobody_comes_in(memory: SharedMemory, token: bytes) -> None:
+def test_without_the_token_nobody_comes_in(come: Any, memory: SharedMemory, token: bytes) -> None:
     """A guest is shown out; the next one is not the worse for it."""
-    guest = Client(memory, token)
+    guest = come(memory, token)
     if not token:
         guest.socket.shutdown(socket.SHUT_WR)
     assert guest.hear() is None
-    assert Client(memory).hear() == (Record.WELCOME, 0, 0)
+    assert come(memory).hear() == (Record.WELCOME, 0, 0)
 
 
-def test_a_token_is_good_once(client: Client, memory: SharedMemory) -> None:
+def test_a_token_is_good_once(come: Any, client: Any, memory: SharedMemory) -> None:
     """Who brings one that was used is shown out."""
-    assert Client(memory, client.token).hear() is None
+    assert come(memory, client.token).hear() is None
 
 
-def test_a_token_does_not_last(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_does_not_last(come: Any, memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its time it opens nothing."""
     monkeypatch.setattr(door, "_TOKEN_SECONDS", -1.0)
-    assert Client(memory).hear() is None
+    assert come(memory).hear() is None
 
 
-def test_another_user_is_turned_away(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_turned_away(come: Any, memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even one who has the token."""
     monkeypatch.setattr(sharing, "same_user", lambda _: False)
-    assert Client(memory).hear() is None
+    assert come(memory).hear() is None
 
 
 def test_a_guest_who_says_nothing_is_shown_out(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +104,7 @@ def test_a_guest_who_says_nothing_is_shown_out(memory: SharedMemory, monkeypatch
         assert guest.recv(1) == b""
 
 
-def test_a_block_is_used_again_when_both_sides_let_go(client: Client, memory: SharedMemory) -> None:
+def test_a_block_is_used_again_when_both_sides_let_go(client: Any, memory: SharedMemory) -> None:
     """Not while the server's array lives, and not before the client says so."""
     _, share = client.call()
     first = _made(share)
@@ -188,7 +124,7 @@ def test_a_block_is_used_again_when_both_sides_let_go(client: Client, memory: Sh
     assert memory.byte_count == 3 * MIB
 
 
-def test_what_is_never_given_comes_back(client: Client, memory: SharedMemory) -> None:
+def test_what_is_never_given_comes_back(client: Any, memory: SharedMemory) -> None:
     """The arrays of a call that was cancelled leave nothing behind, and idle memory is given back; the client knows."""
     _, share = client.call()
     made = _made(share)
@@ -201,7 +137,7 @@ def test_what_is_never_given_comes_back(client: Client, memory: SharedMemory) ->
     assert [(client.hear() or (0,))[0] for _ in range(2)] == [Record.BLOCK, Record.DROPPED]
 
 
-def test_of_a_call_that_ended_early_the_rest_comes_back(client: Client, memory: SharedMemory) -> None:
+def test_of_a_call_that_ended_early_the_rest_comes_back(client: Any, memory: SharedMemory) -> None:
     """The client took one of three: the others are the server's again, the one is the client's; later ones stay."""
     number, share = client.call()
     locations = [share.give(_made(share)) for _ in range(3)]
@@ -215,7 +151,7 @@ def test_of_a_call_that_ended_early_the_rest_comes_back(client: Client, memory: 
     _until(lambda: memory.byte_count == 0)
 
 
-def test_a_call_may_be_over_before_it_begins(client: Client, memory: SharedMemory) -> None:
+def test_a_call_may_be_over_before_it_begins(client: Any, memory: SharedMemory) -> None:
     """Cancelled at once: it gets nothing, unlike the next one; and no number serves two calls."""
     client.say(Record.ENDED, 5, 0)
     time.sleep(0.1)
@@ -224,7 +160,7 @@ def test_a_call_may_be_over_before_it_begins(client: Client, memory: SharedMemor
     assert memory.share(client.token, 6) is None
 
 
-def test_a_kept_block_is_never_written_again(client: Client, memory: SharedMemory) -> None:
+def test_a_kept_block_is_never_written_again(client: Any, memory: SharedMemory) -> None:
     """It is the client's alone, and not the server's to count."""
     _, share = client.call()
     made = _made(share)
@@ -250,7 +186,7 @@ def test_a_kept_block_is_never_written_again(client: Client, memory: SharedMemor
     ],
     ids=str,
 )
-def test_a_client_that_says_what_cannot_be_is_let_go(client: Client, memory: SharedMemory, record: Any) -> None:
+def test_a_client_that_says_what_cannot_be_is_let_go(client: Any, memory: SharedMemory, record: Any) -> None:
     """Its memory comes back, and its calls go on without."""
     _, share = client.call()
     made = _made(share)
@@ -264,13 +200,13 @@ def test_a_client_that_says_what_cannot_be_is_let_go(client: Client, memory: Sha
 
 
 @pytest.mark.parametrize("packet", [b"x", b"x" * 25, b"x" * 5000], ids=len)
-def test_bytes_that_are_no_records_end_it(client: Client, memory: SharedMemory, packet: bytes) -> None:
+def test_bytes_that_are_no_records_end_it(client: Any, memory: SharedMemory, packet: bytes) -> None:
     """As they do from whoever."""
     client.socket.send(packet)
     _until(lambda: memory.share(client.token, 1) is None)
 
 
-def test_a_client_that_dies_leaves_nothing(client: Client, memory: SharedMemory) -> None:
+def test_a_client_that_dies_leaves_nothing(client: Any, memory: SharedMemory) -> None:
     """All its blocks go at once, but one that is being written: that goes with its array."""
     _, share = client.call()
     for _ in range(3):
@@ -283,7 +219,7 @@ def test_a_client_that_dies_leaves_nothing(client: Client, memory: SharedMemory)
     _until(lambda: memory.byte_count == 0)
 
 
-def test_the_limit_holds_and_free_blocks_make_room(client: Client, memory: SharedMemory) -> None:
+def test_the_limit_holds_and_free_blocks_make_room(client: Any, memory: SharedMemory) -> None:
     """Of 8 MiB the ninth has no place, until one is free; then another size gets it."""
     _, share = client.call()
     held = [_made(share) for _ in range(8)]
@@ -306,7 +242,7 @@ def test_the_limit_holds_and_free_blocks_make_room(client: Client, memory: Share
     ],
     ids=str,
 )
-def test_what_no_block_is_for(client: Client, data_type: DataType, shape: tuple[int, ...]) -> None:
+def test_what_no_block_is_for(client: Any, data_type: DataType, shape: tuple[int, ...]) -> None:
     """Small arrays, text, and types of several elements a byte."""
     _, share = client.call()
     assert share.empty(data_type, shape) is None
@@ -316,8 +252,8 @@ async def _room(share: Share) -> None:
     await asyncio.wait_for(share.room(), 5)
 
 
-def test_no_more_is_sent_than_the_client_takes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bytes that may be ahead it waits: for the client to take some, for the call's end, or for its death."""
+def test_no_more_is_sent_than_the_client_takes(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bytes that may be ahead it waits: for the client to take some, for the call's end, for its death."""
     monkeypatch.setattr(share_module, "AHEAD_BYTES", 2 * MIB)
 
     async def check() -> None:
@@ -349,56 +285,7 @@ def test_no_more_is_sent_than_the_client_takes(client: Client, monkeypatch: pyte
     asyncio.run(check())
 
 
-def test_values_of_a_result_are_told_where_they_lie(client: Client) -> None:
-    """In a block already, copied into one, or in the message; what lies in one block twice is copied once."""
-    _, share = client.call()
-    bound = _made(share, 7.0)
-    other = np.full(SHAPE, 3, np.float32)
-    small = np.arange(3)
-    result = Result({"bound": bound, "half": bound[:128], "other": other, "small": small}, {"y": bound})
-    result = asyncio.run(placed(result, share))
-    parts = list(value_parts(result, share))
-    shared = {part.header.name: part.header.shared.block for part in parts if part.header and part.header.shared.block}
-    assert set(shared) == {"bound", "half", "other", "y"}
-    assert len(set(shared.values())) == 4
-    assert [bytes(part.data) for part in parts if part.header and part.header.name == "small"] == [small.tobytes()]
-    np.testing.assert_array_equal(result.outputs["y"], np.full(SHAPE, 7, np.float32))
-    assert not np.may_share_memory(result.outputs["y"], bound)
-
-
-def test_lists_never_point_to_what_is_given(client: Client) -> None:
-    """An array of which a list holds a part is copied: the list's bytes are read after the array was given."""
-    _, share = client.call()
-    bound = _made(share)
-    result = asyncio.run(placed(Result({"whole": bound, "list": [bound[:1], bound[1:]]}, {}), share))
-    assert not np.may_share_memory(result.activations["whole"], bound)
-
-
-def test_without_room_a_shared_value_is_copied_elsewhere(client: Client) -> None:
-    """Two values in one block and no other block: the second is the server's own, and travels in messages."""
-    _, share = client.call()
-    held = [_made(share) for _ in range(8)]
-    bound = held.pop()
-    result = asyncio.run(placed(Result({"a": bound, "b": bound}, {}), share))
-    assert share.block_of(result.activations["a"]) is not None
-    assert not np.may_share_memory(result.activations["b"], bound)
-    parts = list(value_parts(result, share))
-    assert [bool(part.header.shared.block) for part in parts if part.header] == [True, False]
-
-
-def test_noncontiguous_arrays_are_copied(client: Client) -> None:
-    """They are given in C order."""
-    _, share = client.call()
-    bound = _made(share)
-    bound[:] = np.arange(bound.size, dtype=np.float32).reshape(SHAPE)
-    result = asyncio.run(placed(Result({"t": bound.T}, {}), share))
-    assert share.give(bound.T) is None
-    made: Any = result.activations["t"]
-    assert made.flags.c_contiguous
-    np.testing.assert_array_equal(made, bound.T)
-
-
-def test_threads_may_share_a_client(client: Client, memory: SharedMemory) -> None:
+def test_threads_may_share_a_client(client: Any, memory: SharedMemory) -> None:
     """No two arrays that live at the same time lie in one block."""
     failures: list[str] = []
 
@@ -423,11 +310,11 @@ def test_threads_may_share_a_client(client: Client, memory: SharedMemory) -> Non
     assert failures == []
 
 
-def test_descriptors_do_not_pile_up(client: Client) -> None:
+def test_descriptors_do_not_pile_up(client: Any) -> None:
     """Neither side keeps one for a block."""
     _, share = client.call()
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     held = [share.empty(DataType.UINT8, (sharing.SMALLEST_BYTES,)) for _ in range(100)]
     assert all(made is not None for made in held)
     # those in flight are the socket's
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
