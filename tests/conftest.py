@@ -16,6 +16,7 @@ import onnx.parser
 import pytest
 
 import onnxscope
+from onnxscope.v1 import sharing
 from onnxscope_server.app import Server
 from onnxscope_server.settings import EmbeddedSettings
 
@@ -102,15 +103,17 @@ def server() -> Iterator[str]:
         yield target
 
 
-@pytest.fixture(params=["embedded", "remote"])
-def scope(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The same scope, once embedded and once over gRPC: same call, same result."""
+@pytest.fixture(params=["embedded", "remote", "shared"])
+def scope(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The same scope, embedded, over gRPC and with whatever can lie there in shared memory: same call, same result."""
     if request.param == "embedded":
         with onnxscope.local() as embedded:
             yield embedded
-    else:
-        with onnxscope.connect(request.getfixturevalue("server")) as remote:
-            yield remote
+        return
+    monkeypatch.setattr(sharing, "SMALLEST_BYTES", 1)
+    target = request.getfixturevalue("server")
+    with onnxscope.connect(target, shared_memory=request.param == "shared") as remote:
+        yield remote
 
 
 @pytest.fixture

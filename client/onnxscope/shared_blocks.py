@@ -113,7 +113,7 @@ class Connection:
             raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
         byte_count = math.prod(shape) * dtype.itemsize
         is_inside = shared.offset + byte_count <= block.byte_count and shared.offset % dtype.itemsize == 0
-        if not shared.byte_count == layout.byte_count == byte_count or not is_inside:
+        if not shared.byte_count == layout.byte_count == byte_count > 0 or not is_inside:
             raise InternalError(f"the server sent {start.name!r} with an extent that its shared memory does not have")
         return np.ndarray(shape, dtype, self._state.owner(shared.block, block), shared.offset)
 

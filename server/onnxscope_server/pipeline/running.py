@@ -162,7 +162,7 @@ class _Walk:
     def _ran(self, session: Session, feeds: Feeds, options: Any) -> tuple[dict[str, Value], dict[str, Handle]]:
         """Runs a session, into the caller's memory where shapes are known; what is read later is not."""
         handed, fetches = session.segment.handed, list(session.outputs)
-        later = {*handed, *self._needed[self._at], *self._call.kept}
+        later = {*handed, *self._call.kept}
         memory = self._call.memory
         if memory is None:
             return session.run_on(feeds, fetches, options, None, handed)

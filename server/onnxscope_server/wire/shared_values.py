@@ -34,7 +34,7 @@ async def placed(result: Result, share: Share | None) -> Result:
             if not isinstance(value, np.ndarray) or not sharing.is_shareable(value.dtype, value.nbytes):
                 continue
             block = share.block_of(value)
-            if block is None or block in taken:
+            if block is None or block in taken or not value.flags.c_contiguous:
                 pending.append((group, name, value))
             else:
                 taken.add(block)
