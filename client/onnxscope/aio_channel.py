@@ -41,7 +41,7 @@ class AioGrpcLink:
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
         """As `Link.unary`."""
         try:
-            return await self._method(method)(request, timeout=timeout, metadata=self._address.metadata)
+            return await self._opened()[method](request, timeout=timeout, metadata=self._address.metadata)
         except grpc.RpcError as error:
             raise translate(error, self._address) from error
 
@@ -82,8 +82,9 @@ class AioGrpcLink:
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
 
-        def requests(sharing: capture_pb.Sharing | None) -> AsyncIterator[Any]:
-            return _asynchronous(encode.capture_requests(spec, values, sharing))
+        def requests(sharing: capture_pb.Sharing | None) -> bytes | AsyncIterator[bytes]:
+            messages = encode.at_once(encode.capture_requests(spec, values, sharing))
+            return messages if isinstance(messages, bytes) else _asynchronous(messages)
 
         return self._events("CaptureService/Capture", requests, timeout)
 
@@ -109,7 +110,7 @@ class AioGrpcLink:
     async def _events(
         self,
         name: str,
-        requests: Callable[[capture_pb.Sharing | None], AsyncIterator[Any]],
+        requests: Callable[[capture_pb.Sharing | None], bytes | AsyncIterator[bytes]],
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         shared = await self._sharing.begin_async(self.unary, timeout)
@@ -134,8 +135,7 @@ class AioGrpcLink:
         timeout: float | None,
     ) -> AsyncGenerator[Any, None]:
         """Yields the responses of a call; closing this, or a cancellation, ends the call."""
-        call = self._method(name)(requests, timeout=timeout, metadata=self._address.metadata)
-        requests.belongs_to(call)
+        call = requests.begin(self._opened(), name, timeout=timeout, metadata=self._address.metadata)
         has_begun = False
         try:
             async for response in call:
@@ -156,21 +156,35 @@ class AioGrpcLink:
             call.cancel()
         requests.check()
 
-    def _method(self, name: str) -> Any:
+    def _opened(self) -> Methods:
         if self._is_closed:
             raise closed()
         if self._methods is None:
             self._methods = Methods(self._address.open(grpc.aio.secure_channel, grpc.aio.insecure_channel))
-        return self._methods[name]
+        return self._methods
 
 
 class _Requests:
-    """Messages on their way, pulled by a task of gRPC's; what goes wrong there is kept for the caller."""
+    """Messages on their way, pulled by a task of gRPC's; what goes wrong there is kept for the caller.
 
-    def __init__(self, messages: AsyncIterator[Any]) -> None:
-        self._messages = messages
+    Args:
+        messages: several, or the one of a capture that is sent at once.
+    """
+
+    def __init__(self, messages: AsyncIterator[Any] | bytes) -> None:
+        self._alone = messages if isinstance(messages, bytes) else None
+        self._messages = _asynchronous(()) if isinstance(messages, bytes) else messages
         self._call: Any = None
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
+
+    def begin(self, methods: Methods, name: str, **options: Any) -> Any:
+        """Begins the call that sends them; it ends when making one fails."""
+        if self._alone is not None:
+            return methods.capture_at_once(self._alone, **options)
+        self._call = methods[name](self, **options)
+        if self._failure is not None:
+            self._call.cancel()
+        return self._call
 
     def __aiter__(self) -> _Requests:
         return self
@@ -181,21 +195,15 @@ class _Requests:
         except (StopAsyncIteration, asyncio.CancelledError):
             raise
         except BaseException as error:
-            self.failure = error
+            self._failure = error
             if self._call is not None:
                 self._call.cancel()
             raise StopAsyncIteration from error
 
-    def belongs_to(self, call: Any) -> None:
-        """Ends the call when making its messages fails."""
-        self._call = call
-        if self.failure is not None:
-            call.cancel()
-
     def check(self) -> None:
         """Raises what went wrong while messages were made."""
-        if self.failure is not None:
-            raise self.failure
+        if self._failure is not None:
+            raise self._failure
 
 
 async def _asynchronous(messages: Iterable[Any]) -> AsyncIterator[Any]:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from grpc.experimental import ChannelOptions
 
 from onnxscope import encode
 from onnxscope.blocks import Blocks
@@ -31,6 +32,8 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.primary_user_agent", "onnxscope-python"),
+    # who waits for the answer to a single message reads it without the help of gRPC's threads
+    (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 _STUBS: Mapping[str, Any] = {
     "ModelService": model_service_pb2_grpc.ModelServiceStub,
@@ -101,6 +104,10 @@ class Methods:
 
     Args:
         channel: one of gRPC's, for threads or for coroutines.
+
+    Attributes:
+        channel: the same.
+        capture_at_once: the callable of a capture whose request is one message.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -109,6 +116,9 @@ class Methods:
             name: channel.stream_stream(f"/onnxscope.v1.{name}", response_deserializer=responses.parse)
             for name, responses in _ENVELOPES.items()
         }
+        self.capture_at_once = channel.unary_stream(
+            "/onnxscope.v1.CaptureService/Capture", response_deserializer=CAPTURE_RESPONSE.parse
+        )
 
     def __getitem__(self, name: str) -> Any:
         """Returns the callable of "ModelService/ListModels" and the like."""
@@ -132,12 +142,27 @@ def translate(error: grpc.RpcError, address: Address, *, has_begun: bool = False
 
 
 class _Requests(Iterator[R], Generic[R]):
-    """Messages on their way, pulled by a thread of gRPC's; what goes wrong there is kept for the caller."""
+    """Messages on their way, pulled by a thread of gRPC's; what goes wrong there is kept for the caller.
 
-    def __init__(self, messages: Iterator[R]) -> None:
-        self._messages = messages
+    Args:
+        messages: several, or the one of a capture that is sent at once.
+    """
+
+    def __init__(self, messages: Iterator[R] | bytes) -> None:
+        self._alone = messages if isinstance(messages, bytes) else None
+        self._messages: Iterator[R] = iter(()) if isinstance(messages, bytes) else messages
         self._cancel: Callable[[], Any] | None = None
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
+
+    def begin(self, methods: Methods, name: str, **options: Any) -> Any:
+        """Begins the call that sends them; it ends when making one fails."""
+        if self._alone is not None:
+            return methods.capture_at_once(self._alone, **options)
+        call = methods[name](self, **options)
+        self._cancel = call.cancel
+        if self._failure is not None:
+            call.cancel()
+        return call
 
     def __next__(self) -> R:
         try:
@@ -145,21 +170,15 @@ class _Requests(Iterator[R], Generic[R]):
         except StopIteration:
             raise
         except BaseException as error:
-            self.failure = error
+            self._failure = error
             if self._cancel is not None:
                 self._cancel()
             raise StopIteration from error
 
-    def belongs_to(self, call: Any) -> None:
-        """Ends the call when making its messages fails."""
-        self._cancel = call.cancel
-        if self.failure is not None:
-            call.cancel()
-
     def check(self) -> None:
         """Raises what went wrong while messages were made."""
-        if self.failure is not None:
-            raise self.failure
+        if self._failure is not None:
+            raise self._failure
 
 
 class GrpcLink:
@@ -179,7 +198,7 @@ class GrpcLink:
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
         """As `Link.unary`."""
-        call = self._method(method).future(request, timeout=timeout, metadata=self._address.metadata)
+        call = self._opened()[method].future(request, timeout=timeout, metadata=self._address.metadata)
         try:
             return call.result()
         except grpc.RpcError as error:
@@ -210,7 +229,10 @@ class GrpcLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
-        requests = functools.partial(encode.capture_requests, spec, values)
+
+        def requests(sharing: capture_pb.Sharing | None) -> bytes | Iterator[bytes]:
+            return encode.at_once(encode.capture_requests(spec, values, sharing))
+
         return self._events("CaptureService/Capture", requests, timeout)
 
     def stream(
@@ -233,7 +255,10 @@ class GrpcLink:
             self._methods.channel.close()
 
     def _events(
-        self, name: str, requests: Callable[[capture_pb.Sharing | None], Iterator[bytes]], timeout: float | None
+        self,
+        name: str,
+        requests: Callable[[capture_pb.Sharing | None], bytes | Iterator[bytes]],
+        timeout: float | None,
     ) -> Generator[Event, None, None]:
         shared = self._sharing.begin(self.unary, timeout)
         receiver = Receiver(shared, self._blocks.empty)
@@ -250,8 +275,7 @@ class GrpcLink:
 
     def _responses(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Any, None, None]:
         """Yields the responses of a call; closing this, or an interrupt, ends the call."""
-        call = self._method(name)(requests, timeout=timeout, metadata=self._address.metadata)
-        requests.belongs_to(call)
+        call = requests.begin(self._opened(), name, timeout=timeout, metadata=self._address.metadata)
         has_begun = False
         try:
             for response in call:
@@ -266,9 +290,9 @@ class GrpcLink:
             call.cancel()
         requests.check()
 
-    def _method(self, name: str) -> Any:
+    def _opened(self) -> Methods:
         if self._is_closed:
             raise closed()
         if self._methods is None:
             self._methods = Methods(self._address.open(grpc.secure_channel, grpc.insecure_channel))
-        return self._methods[name]
+        return self._methods

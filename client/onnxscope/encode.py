@@ -28,6 +28,12 @@ def capture_requests(
     return CAPTURE_REQUEST.packed(_parts(values), pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString())
 
 
+def at_once(messages: Iterator[bytes]) -> bytes | Iterator[bytes]:
+    """Returns the only message of a call, or all where there are several."""
+    opening = list(itertools.islice(messages, 2))
+    return opening[0] if len(opening) == 1 else itertools.chain(opening, messages)
+
+
 def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None) -> bytes:
     """Returns the first message of a stream, so that the server plans while the first batch is made."""
     return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing).SerializeToString()
