@@ -9,13 +9,16 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from onnxscope_server.catalog.shared_weights import Placed
 from onnxscope_server.domain import Segment
 from onnxscope_server.errors import ModelInvalidError
+from onnxscope_server.run import sessions as sessions_module
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain, Sessions
@@ -163,3 +166,82 @@ async def test_optimised_graph_on_request(builds: Builds) -> None:
         assert await sessions.get("a", "d", builds, exact=False) is kept
         assert await sessions.get("a", "d", builds, exact=False, keep_optimised=True) is kept
         assert (builds.count, len(sessions)) == (2, 1)
+
+
+async def test_what_happens_is_counted(builds: Builds) -> None:
+    """Hits, misses, evictions, and the sessions that were made, also later than their chain."""
+    builds.segment = replace(builds.segment, outputs=("y",))
+    async with cache(2) as sessions:
+        for key in "abacb":
+            await sessions.get(key, "d", builds, exact=False)
+        await asyncio.sleep(0)
+        counts = sessions.counts
+        assert (counts.hits, counts.misses, counts.evictions, counts.made) == (1, 4, 2, 4)
+        assert counts.making_seconds > 0
+        assert (len(sessions), sessions.session_count) == (2, 2)
+        assert sessions.byte_count == 2 * len(builds.segment.graph)
+
+
+async def test_sessions_made_later_count_too(double: Segment) -> None:
+    """A chain whose later segments come when they are needed pushes others out then."""
+    size = len(double.graph)
+    async with cache(8, max_bytes=3 * size) as sessions:
+        await sessions.get("a", "d", lambda: [double], exact=False)
+        chain = await sessions.get("b", "d", lambda: [double] * 3, exact=False)
+        assert len(sessions) == 2
+        for index in (1, 2):
+            await asyncio.to_thread(chain.session, index)
+        await asyncio.sleep(0)
+        assert (len(sessions), sessions.session_count, sessions.byte_count) == (1, 3, 3 * size)
+        assert await sessions.get("b", "d", lambda: [double], exact=False) is chain
+
+
+class Shares:
+    """Says that every session shares one weight of 1,000 bytes, and takes 10 of its own."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def placed(self, digest: str, segment: Segment, *, exact: bool) -> Placed:
+        """Places nothing."""
+        self.told.append(("placed", digest))
+        return Placed(segment.graph, segment.graph, Path("/"), {("weights", 0, 1000): 1000}, 10)
+
+    def prepare(self, digest: str) -> None:
+        """Packs nothing."""
+        self.told.append(("prepare", digest))
+
+    def forget(self, digest: str) -> None:
+        """Deletes nothing."""
+        self.told.append(("forget", digest))
+
+
+async def test_shared_weights_count_once_a_model(builds: Builds) -> None:
+    """Sessions of one model bring their own bytes each and its weights once; another model's count besides."""
+    shares: Any = Shares()
+    async with cache(8, sharing=shares, max_bytes=2045) as sessions:
+        await sessions.prepare("one")
+        for key in "abc":
+            await sessions.get(key, "one", builds, exact=False)
+        assert sessions.byte_count == 1030
+        await sessions.get("d", "two", builds, exact=False)
+        assert sessions.byte_count == 2040
+        await sessions.get("e", "two", builds, exact=False)
+        assert (sessions.byte_count, len(sessions)) == (2040, 4)
+        await sessions.drop("two")
+        assert sessions.byte_count == 1020
+    assert shares.told[0] == ("prepare", "one")
+    assert shares.told[-1] == ("forget", "two")
+
+
+async def test_freed_memory_is_given_back_in_a_while(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not between two sessions that are made: making the next is faster where it is still there."""
+    tidied = threading.Event()
+    monkeypatch.setattr(sessions_module, "trim", tidied.set)
+    monkeypatch.setattr(sessions_module, "_TIDY_SECONDS", 0.05)
+    async with cache() as sessions:
+        await sessions.get("a", "d", builds, exact=False)
+        await asyncio.sleep(0)
+        assert not tidied.is_set()
+        await asyncio.to_thread(tidied.wait, 5)
+        assert tidied.is_set()

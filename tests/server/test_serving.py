@@ -152,6 +152,27 @@ def test_metrics_count_calls(chain: bytes) -> None:
     assert "onnxscope_models 1.0" in text
 
 
+def test_metrics_tell_of_sessions(chain: bytes) -> None:
+    """How many there are, what they take, and how often one had to be made."""
+    port = _free_port()
+    x = np.zeros((2, 3), np.float32)
+    with _process("--http-port", str(port)) as (_, target), onnxscope.connect(target) as scope:
+        model = scope.load(chain, name="chain")
+        for address in ("a", "b", "a"):
+            model.capture(x, at=address, outputs="instrumented")
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("onnxscope_"))
+    assert (told["onnxscope_plans"], told["onnxscope_sessions"], told["onnxscope_sessions_made_total"]) == (
+        "2.0",
+        "2.0",
+        "2.0",
+    )
+    assert (told["onnxscope_plan_hits_total"], told["onnxscope_plan_misses_total"]) == ("1.0", "2.0")
+    assert told["onnxscope_plan_evictions_total"] == "0.0"
+    assert float(told["onnxscope_session_bytes"]) > 0
+    assert float(told["onnxscope_session_making_seconds_total"]) > 0
+
+
 def test_unknown_providers_are_named() -> None:
     """A provider that this build lacks stops the start, with the ones that it has."""
     process = _serve("--port", "0", "--http-port", "0", "--providers", "NoSuchExecutionProvider")
