@@ -13,6 +13,9 @@ from onnxscope.v1.envelope import CAPTURE_REQUEST, STREAM_CAPTURE_REQUEST
 from onnxscope.v1.tensor_pb2 import ValueRole
 
 
+_LAST = pb.CaptureRequest(last=True).SerializeToString()
+
+
 class SentValue(NamedTuple):
     """An input or a mask on its way to the server, already checked."""
 
@@ -25,7 +28,8 @@ def capture_requests(
     spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
 ) -> Iterator[bytes]:
     """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it."""
-    return CAPTURE_REQUEST.packed(_parts(values), pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString())
+    opening = pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString()
+    return CAPTURE_REQUEST.packed(_parts(values), opening, _LAST)
 
 
 def at_once(messages: Iterator[bytes]) -> bytes | Iterator[bytes]:

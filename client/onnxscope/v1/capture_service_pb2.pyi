@@ -200,14 +200,16 @@ class Sharing(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., call: _Optional[int] = ...) -> None: ...
 
 class CaptureRequest(_message.Message):
-    __slots__ = ("spec", "inputs", "sharing")
+    __slots__ = ("spec", "inputs", "sharing", "last")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     SHARING_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     spec: CaptureSpec
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.ValuePart]
     sharing: Sharing
-    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.ValuePart, _Mapping]]] = ..., sharing: _Optional[_Union[Sharing, _Mapping]] = ...) -> None: ...
+    last: bool
+    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.ValuePart, _Mapping]]] = ..., sharing: _Optional[_Union[Sharing, _Mapping]] = ..., last: bool = ...) -> None: ...
 
 class CaptureEvent(_message.Message):
     __slots__ = ("plan", "value", "completed")

@@ -69,7 +69,9 @@ class Envelope:
             descriptor = field.message_type
         self._keys = tuple(keys)
 
-    def packed(self, items: Iterable[Message | Part], opening: bytes = b"") -> Iterator[bytes]:
+    def packed(
+        self, items: Iterable[Message | Part], opening: bytes = b"", closing: bytes = b""
+    ) -> Iterator[bytes]:
         """Yields messages whose items are these, in order, serialised; small ones share a message.
 
         A message stays within `MESSAGE_BYTES` as long as no single item is larger.
@@ -77,6 +79,7 @@ class Envelope:
         Args:
             items: messages of the repeated field, and parts, whose bytes are copied once.
             opening: bytes of the message that are no items; they go ahead of the first.
+            closing: the same, behind the last.
         """
         waiting: list[Buffer] = [opening] if opening else []
         size = len(opening)
@@ -88,8 +91,8 @@ class Envelope:
                 waiting, size = [], 0
             waiting += buffers
             size += byte_count
-        if waiting:
-            yield b"".join(waiting)
+        if waiting or closing:
+            yield b"".join((*waiting, closing))
 
     def item(self, item: Message) -> tuple[Buffer, ...]:
         """Returns an item as bytes of the message."""

@@ -55,7 +55,8 @@ def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
             request_deserializer=pb.OpenSharedMemoryRequest.FromString,
             response_serializer=pb.OpenSharedMemoryResponse.SerializeToString,
         ),
-        "Capture": grpc.stream_stream_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
+        # of one response, as far as gRPC knows: what is returned travels with the status, what came before is written
+        "Capture": grpc.stream_unary_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
         "StreamCapture": grpc.stream_stream_rpc_method_handler(
             servicer.StreamCapture, request_deserializer=STREAM_CAPTURE_REQUEST.parse
         ),
@@ -91,33 +92,36 @@ class CaptureServicer(CaptureServiceServicer):
         offer = self._memory.offer()
         return pb.OpenSharedMemoryResponse(**offer._asdict()) if offer else pb.OpenSharedMemoryResponse()
 
-    async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
-        """Runs the model once."""
+    async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> bytes:
+        """Runs the model once; writes all messages but the last, which it returns."""
         first = await _opening(requests)
         share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
-        inbox = _Inbox(self._max_input_bytes)
-        async for request in _all(first, requests):
-            for index, part in enumerate(request.message.inputs):
-                inbox.feed(part, request.data.get(index))
-        inputs, masks = inbox.batch()
+        inputs, masks = await self._inputs(first, requests)
         opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
         call = Call(inputs, masks, share.empty if share else None)
+        last = b""
         async with aclosing(self._batching.parts(prepared, call, context.peer())) as parts:
             async for part in parts:
                 result = await shared_values.placed(part, share)
                 events = itertools.chain(opening, value_parts(result, share), _closing(result))
                 for response in CAPTURE_RESPONSE.packed(events):
-                    yield response
+                    if last:
+                        await context.write(last)
+                    last = response
+                if not part.timings:
+                    await context.write(last)
+                    last = b""
                 del part, result, events
                 opening = iter(())
+        return last
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
         first = await _opening(requests)
         share = self._share(first.message, context)
         spec, carry = first.message.spec, dict(first.message.carry)
-        batches = self._batches(_all(first, requests))
+        batches = self._batches(first, requests)
         count = 0
         is_open = False
         memory = share.empty if share else None
@@ -183,11 +187,20 @@ class CaptureServicer(CaptureServiceServicer):
                 self._plans.popitem(last=False)
         return plan
 
-    async def _batches(self, requests: AsyncIterator[Carried]) -> AsyncIterator[Batch]:
+    async def _inputs(self, first: Carried, requests: AsyncIterator[Carried]) -> Batch:
+        """Returns the inputs and masks of a run when all have come."""
+        inbox = _Inbox(self._max_input_bytes)
+        inbox.take(first)
+        if not first.message.last:
+            async for request in _behind_the_first(requests):
+                inbox.take(request)
+        return inbox.batch()
+
+    async def _batches(self, first: Carried, requests: AsyncIterator[Carried]) -> AsyncIterator[Batch]:
         """Yields each batch as soon as its end has come."""
         inbox: _Inbox | None = None
         index = 0
-        async for item, data in _items(requests):
+        async for item, data in _items(first, requests):
             which = item.WhichOneof("item")
             if which == "batch_start":
                 if inbox is not None or item.batch_start.index != index:
@@ -216,6 +229,10 @@ class _Inbox:
         self._assembler = Assembler(limit)
         self._inputs: dict[str, Value] = {}
         self._masks: dict[str, Array] = {}
+
+    def take(self, request: Carried) -> None:
+        for index, part in enumerate(request.message.inputs):
+            self.feed(part, request.data.get(index))
 
     def feed(self, part: tensor_pb.ValuePart, data: Buffer | None) -> None:
         received = self._assembler.feed(part, data)
@@ -249,16 +266,19 @@ async def _opening(requests: AsyncIterator[Carried]) -> Carried:
     return first
 
 
-async def _all(first: Carried, requests: AsyncIterator[Carried]) -> AsyncIterator[Carried]:
-    yield first
+async def _behind_the_first(requests: AsyncIterator[Carried]) -> AsyncIterator[Carried]:
     async for request in requests:
         if request.message.HasField("spec"):
             raise ValueInvalidError("the spec stands in the first message only", value="spec")
         yield request
 
 
-async def _items(requests: AsyncIterator[Carried]) -> AsyncIterator[tuple[pb.StreamItem, Buffer | None]]:
-    async for request in requests:
+async def _items(
+    first: Carried, requests: AsyncIterator[Carried]
+) -> AsyncIterator[tuple[pb.StreamItem, Buffer | None]]:
+    for index, item in enumerate(first.message.items):
+        yield item, first.data.get(index)
+    async for request in _behind_the_first(requests):
         for index, item in enumerate(request.message.items):
             yield item, request.data.get(index)
 

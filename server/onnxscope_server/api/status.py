@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import hmac
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
+from types import TracebackType
 from typing import Any
 
 import grpc
@@ -100,6 +101,31 @@ async def _abort(context: Any, error: OnnxscopeServerError) -> None:
     await context.abort(STATUS[error.reason], error.message[:_MAX_TEXT], trailer)
 
 
+class _Guard:
+    """Around a call: its errors become its status, and its end is told."""
+
+    __slots__ = ("_context", "_observe", "_start")
+
+    def __init__(self, context: Any, observe: Callable[[str, float], None]) -> None:
+        self._context = context
+        self._observe = observe
+
+    async def __aenter__(self) -> None:
+        self._start = time.perf_counter()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        reason = "OK" if error is None else "CANCELLED"
+        try:
+            if isinstance(error, Exception):
+                known = domain_error(error)
+                reason = known.reason
+                await _abort(self._context, known)
+        finally:
+            self._observe(reason, time.perf_counter() - self._start)
+
+
 class Gate(grpc.aio.ServerInterceptor):
     """Checks the token, and turns every exception of a call into its status.
 
@@ -111,6 +137,8 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, token: str | None, observe: Callable[[str, str, float], None]) -> None:
         self._expected = f"Bearer {token}".encode() if token is not None else None
         self._observe = observe
+        # by method and whether the caller is refused: a method's handler is always the same
+        self._handlers: dict[tuple[str, bool], Any] = {}
 
     async def intercept_service(
         self,
@@ -122,7 +150,10 @@ class Gate(grpc.aio.ServerInterceptor):
         if handler is None or handler_call_details.method.startswith(_OPEN_SERVICES):
             return handler
         refused = not self._admits(handler_call_details.invocation_metadata)
-        return self._wrapped(handler, handler_call_details.method, refused=refused)
+        key = (handler_call_details.method, refused)
+        if key not in self._handlers:
+            self._handlers[key] = self._wrapped(handler, handler_call_details.method, refused=refused)
+        return self._handlers[key]
 
     def _admits(self, metadata: Any) -> bool:
         if self._expected is None:
@@ -132,29 +163,17 @@ class Gate(grpc.aio.ServerInterceptor):
         return hmac.compare_digest(given_bytes, self._expected)
 
     def _wrapped(self, handler: Any, name: str, *, refused: bool) -> Any:
-        @asynccontextmanager
-        async def guarded(context: Any) -> AsyncIterator[None]:
-            start, reason = time.perf_counter(), "OK"
-            try:
-                _admit(refused=refused)
-                yield
-            except (asyncio.CancelledError, GeneratorExit):
-                reason = "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001  # the last place where one can be told
-                known = domain_error(error)
-                reason = known.reason
-                await _abort(context, known)
-            finally:
-                self._observe(name, reason, time.perf_counter() - start)
+        method = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
+        observe = functools.partial(self._observe, name)
 
         async def unary(request: Any, context: Any) -> Any:
-            async with guarded(context):
-                return await (handler.unary_unary or handler.stream_unary)(parsed(request), context)
+            async with _Guard(context, observe):
+                _admit(refused=refused)
+                return await method(parsed(request), context)
 
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with guarded(context):
-                method = handler.unary_stream or handler.stream_stream
+            async with _Guard(context, observe):
+                _admit(refused=refused)
                 async with aclosing(method(parsed(request), context)) as responses:
                     async for response in responses:
                         yield response
