@@ -20,7 +20,7 @@ from onnxscope_server.run.values import Handle
 
 # what may wait to be taken before the next segment runs
 _PARTS = 8
-_PARTS_BYTES = 48 << 20
+_PARTS_BYTES = 24 << 20
 
 
 @dataclass(frozen=True, slots=True)

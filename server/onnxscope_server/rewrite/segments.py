@@ -27,12 +27,16 @@ from onnxscope_server.rewrite.order import Order
 
 _LEAST_BYTES = 8 << 20
 _LEAST_PIECE_BYTES = 1 << 20
+# few pieces where that makes small ones, many where the memory of large ones counts
 _PIECES = 16
+_MOST_PIECE_BYTES = 16 << 20
+_MOST_PIECES = 128
 _FIRST_SHARE = 0.5
 # what an axis of unknown size is taken for
 _OPEN_EXTENT = 64
-# what a value is taken for whose rank is not known
-_UNKNOWN_BYTES = 16 << 10
+# what a value is taken for of which nothing is known: little where that decides whether to cut at all, much after that
+_LEAST_UNKNOWN_BYTES = 16 << 10
+_UNKNOWN_BYTES = 1 << 20
 _ITEM_BYTES: Mapping[DataType, int] = {
     data_type: max(1, ir.DataType(data_type).bitwidth // 8)
     for data_type in DataType
@@ -71,7 +75,7 @@ def cut(
     Args:
         model: a rewritten model with all its outputs; its parts are shared, not copied, where it stays whole.
         types: of values of the main graph, as far as they are known.
-        sizes: about how many bytes the outputs have.
+        sizes: about how many bytes the outputs have, as far as that is known.
         original: names of the values of the main graph before it was rewritten.
 
     Returns:
@@ -80,13 +84,14 @@ def cut(
     main = model.graph
     exposed = tuple(item.name for item in main.output)
     defaults = {tensor.name for tensor in main.initializer}
-    total = sum(sizes.get(name, 0) for name in exposed)
+    total = sum(sizes.get(name, _LEAST_UNKNOWN_BYTES) for name in exposed)
     given = (item for item in main.input if item.name not in defaults)
     if total < _LEAST_BYTES or not all(_is_plain(item.type) for item in given):
         return (Piece(model, exposed, (), ()),)
     order = Order(main, original)
     movable = {name for name in exposed if _can_cross(types.get(name))}
-    cuts = list(_cuts(order, movable, sizes, max(total / _PIECES, _LEAST_PIECE_BYTES), set(exposed)))
+    piece = max(min(total / _PIECES, _MOST_PIECE_BYTES), total / _MOST_PIECES, _LEAST_PIECE_BYTES)
+    cuts = list(_cuts(order, movable, sizes, piece, set(exposed)))
     if not cuts:
         return (Piece(model, exposed, (), ()),)
     return tuple(_Pieces(model, order, types, exposed).made(cuts))
@@ -127,17 +132,16 @@ def segments(whole: Segment, pieces: Sequence[Piece]) -> tuple[Segment, ...]:
 
 
 def sizes_of(captures: Mapping[str, Reading], types: Mapping[str, ValueType | None]) -> dict[str, int]:
-    """Returns about how many bytes graph outputs have, one row of them where sizes vary: they say where to cut."""
+    """Returns about how many bytes graph outputs have, of a row and as far as that is known: it says where to cut."""
     sizes: dict[str, int] = {}
     for address, reading in captures.items():
         type_ = types.get(address)
-        size = _UNKNOWN_BYTES
         if isinstance(type_, TensorType) and type_.shape is not None:
             first, *others = [*type_.shape, 1]
             extents = [first if isinstance(first, int) else 1, *(_extent(size) for size in others)]
+            name = next(readings.names(reading))
             size = math.prod(extents) * _ITEM_BYTES.get(type_.data_type, 4)
-        name = next(readings.names(reading))
-        sizes[name] = max(sizes.get(name, 0), size)
+            sizes[name] = max(sizes.get(name, 0), size)
     return sizes
 
 
@@ -170,7 +174,7 @@ def _cuts(
             gathered, wanted = 0.0, piece
         if order.varies[at]:
             for name in node.output:
-                gathered += sizes.get(name, 0) if name in exposed else 0
+                gathered += sizes.get(name, _UNKNOWN_BYTES) if name in exposed else 0
                 if last.get(name, -1) > at:
                     crossing.add(name)
                     stuck += name not in movable
