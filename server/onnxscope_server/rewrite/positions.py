@@ -11,6 +11,9 @@ from onnxscope_server.domain import DataType
 from onnxscope_server.rewrite.fragment import Fragment
 from onnxscope_server.rewrite.subject import IMAGE, Subject
 
+# the opset from which GatherND picks in each row on its own
+_GATHERS_BY_ROW = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Positions:
@@ -45,6 +48,17 @@ class Positions:
             return self.fragment.reshape(self.value, lead)
         rest = self.fragment.gather(self.shape, self.fragment.integers(*range(2, self.rank)), 0)
         return self.fragment.reshape(self.value, self.fragment.add("Concat", lead, rest, axis=0))
+
+    def picked(self, places: ir.Value) -> ir.Value:
+        """Returns [row, rest...]: of each row one position.
+
+        Args:
+            places: int64 [row].
+        """
+        if self.fragment.opset >= _GATHERS_BY_ROW:
+            return self.fragment.add("GatherND", self.value, self.fragment.unsqueeze(places, [1]), batch_dims=1)
+        starts = self.fragment.add("Mul", counted(self.fragment, self.row_count), self.position_count)
+        return self.fragment.gather(self.merged(), self.fragment.add("Add", starts, places), 0)
 
     def kept(self, mask: ir.Value) -> ir.Value:
         """Returns bool [row, position]: where a mask is not zero.

@@ -105,8 +105,7 @@ def _kept_end(subject: Subject, mask: ir.Value, *, from_the_back: bool) -> ir.Va
     found = fragment.cast(best, DataType.BOOL)
     place = fragment.add("Sub", best, one) if from_the_back else fragment.add("Sub", count, best)
     place = fragment.add("Where", found, place, zero)
-    starts = fragment.add("Mul", counted(fragment, positions.row_count), count)
-    picked = fragment.gather(positions.merged(), fragment.add("Add", starts, place), 0)
+    picked = positions.picked(place)
     if subject.is_float:
         rest = range(1, positions.rank - 1)
         beside = fragment.unsqueeze(found, rest) if rest else found

@@ -132,7 +132,12 @@ def _operated(node: Node, key: tuple[str, str], imports: Mapping[str, int]) -> S
     rule = RULES.get(key)
     if rule is None:
         raise node.mixes("is not known to compute each row on its own")
-    return [_completed(node, *pair) for pair in zip(rule(node), types, strict=False)]
+    try:
+        placed = rule(node)
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+        # what onnxruntime would refuse too, or what the checks of its load have let pass
+        raise node.mixes("has inputs or attributes that don't fit each other") from error
+    return [_completed(node, *pair) for pair in zip(placed, types, strict=False)]
 
 
 def _of_outputs(node: Node, values: _Values, names: Iterable[str]) -> list[Facts]:

@@ -32,13 +32,12 @@ def reshaped(node: Node, x: Facts, target: Sequence[Size]) -> Facts:
     shape, rows = x.shape or (), node.on(x)
     sizes = list(target)
     counted = [axis for axis, size in enumerate(sizes) if isinstance(size, Count)]
+    elements = _in_a_row(shape)
     if -1 in sizes:
         left_open = sizes.index(-1)
-        inner = product([*(size for axis, size in enumerate(shape) if axis != rows.axis), rows.per_row])
-        others = (size.per_row if isinstance(size, Count) else size for size in sizes if size != -1)
-        outer = product(others)
-        if inner is not None and outer and inner % outer == 0:
-            sizes[left_open] = inner // outer if counted else Count(inner // outer)
+        others = _in_a_row([size for size in sizes if size != -1])
+        if elements is not None and others and elements % others == 0:
+            sizes[left_open] = elements // others if counted else Count(elements // others)
         elif counted:
             sizes[left_open] = None
         else:
@@ -47,10 +46,18 @@ def reshaped(node: Node, x: Facts, target: Sequence[Size]) -> Facts:
     if len(counted) != 1:
         raise node.mixes("reshapes rows into a shape that does not grow with them")
     (axis,) = counted
-    before = product(shape[: rows.axis])
-    if before is None or before != product(sizes[:axis]) or sizes[axis] == Count(0):
+    before, after = product(shape[: rows.axis]), product(sizes[:axis])
+    if before is None or before != after or sizes[axis] == Count(0):
         raise node.mixes("reshapes rows so that they lie along no axis")
+    if None not in (elements, _in_a_row(sizes)) and elements != _in_a_row(sizes):
+        # onnxruntime's optimiser has been seen to make such a shape fit
+        raise node.mixes("reshapes rows into a shape of another size")
     return rowed(x, sizes, axis)
+
+
+def _in_a_row(shape: Sequence[Size]) -> int | None:
+    """Returns the number of elements that a value of this shape has for each row."""
+    return product(size.per_row if isinstance(size, Count) else size for size in shape)
 
 
 def _reshape(node: Node) -> list[Placed]:
@@ -69,7 +76,7 @@ def _flatten(node: Node) -> list[Placed]:
     axis += len(shape) if axis < 0 else 0
 
     def merged(start: int, stop: int) -> Size:
-        total = product(size.per_row if isinstance(size, Count) else size for size in shape[start:stop])
+        total = _in_a_row(shape[start:stop])
         if not start <= rows.axis < stop:
             return total
         if total is None:
@@ -168,7 +175,7 @@ def _size(node: Node) -> list[Placed]:
     x = node.given(0)
     if x.is_fixed and (x.shape is None or None in x.shape):
         return [Facts(_INT64, ())]
-    each = product(size.per_row if isinstance(size, Count) else size for size in x.shape or ())
+    each = _in_a_row(node.ranked(0).shape or ())
     total: Size = Count(each) if each and x.has_rows else each
     return [Facts(_INT64, (), content=_numbers([total]).reshape(()))]
 
