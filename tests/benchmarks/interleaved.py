@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 # after a run onnxruntime's threads spin for a while: on few cores the next contender would pay for that
-_REST_SECONDS = 0.05
+_REST_SECONDS = 0.08
 
 
 def interleaved(contenders: Mapping[str, Callable[[], T]], *, rounds: int, warmups: int = 3) -> dict[str, list[T]]:
