@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        share_threads(settings.intra_op_threads_chosen)
+        if settings.shares_threads:
+            share_threads(settings.intra_op_threads_chosen)
         asyncio.run(_run(settings))
     except (OSError, OnnxscopeServerError) as error:
         _log.error("%s", error)

@@ -20,6 +20,8 @@ from pydantic_settings import (
 
 GIB = 1 << 30
 MOST_BATCH_ROWS = 1 << 16
+# beyond that, too many in all
+_MOST_OWN_THREADS = 8
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _CONTAINER_CORES = Path("/sys/fs/cgroup/cpu.max")
 
@@ -74,8 +76,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="threads that runs compute with: all runs share them (embedded, every session has as many of its "
-        "own); 0 for one a core",
+        description="threads that one run computes with; 0 for one a core. Up to 8 each session has as many of its own, "
+        "above that all sessions share them (never where embedded)",
     )
     max_waiting_runs: int = Field(
         256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
@@ -185,6 +187,15 @@ class Settings(BaseSettings):
         """Threads to compute with; 0 where onnxruntime's own count, one a core, is right."""
         quota = _core_quota()
         return self.intra_op_threads or (0 if quota is None else quota)
+
+    @property
+    def shares_threads(self) -> bool:
+        """Whether all sessions compute with the same threads.
+
+        Threads of a session's own sleep as soon as its run ends; shared ones can't be told to, and spin for a while on
+        time that others need. But on many cores each session would have too many.
+        """
+        return (self.intra_op_threads_chosen or _cores()) > _MOST_OWN_THREADS
 
     @property
     def shared_memory_limit_bytes(self) -> int:
