@@ -8,9 +8,10 @@ from onnxscope.v1 import tensor_pb2 as pb
 
 def message(part: codec.Part) -> pb.ValuePart:
     """Returns the message of a piece of a value."""
-    if part.header is None:
+    header = part.header
+    if header is None:
         return pb.ValuePart(chunk=pb.ValueChunk(offset=part.offset, data=bytes(part.data)))
-    made = pb.ValuePart(start=part.header)
+    made = pb.ValuePart(start=pb.ValueStart.FromString(header) if isinstance(header, bytes) else header)
     made.start.data = bytes(part.data)
     return made
 

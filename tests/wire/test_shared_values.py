@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import numpy as np
+from tests.messages import message
 
 from onnxscope_server.domain import DataType, Result
 from onnxscope_server.wire.packing import value_parts
@@ -30,11 +31,11 @@ def test_values_of_a_result_are_told_where_they_lie(client: Any) -> None:
     small = np.arange(3)
     result = Result({"bound": bound, "half": bound[:128], "other": other, "small": small}, {"y": bound})
     result = asyncio.run(placed(result, share))
-    parts = list(value_parts(result, share))
-    shared = {part.header.name: part.header.shared.block for part in parts if part.header and part.header.shared.block}
+    starts = [message(part).start for part in value_parts(result, share)]
+    shared = {start.name: start.shared.block for start in starts if start.shared.block}
     assert set(shared) == {"bound", "half", "other", "y"}
     assert len(set(shared.values())) == 4
-    assert [bytes(part.data) for part in parts if part.header and part.header.name == "small"] == [small.tobytes()]
+    assert [start.data for start in starts if start.name == "small"] == [small.tobytes()]
     np.testing.assert_array_equal(result.outputs["y"], np.full(SHAPE, 7, np.float32))
     assert not np.may_share_memory(result.outputs["y"], bound)
 
@@ -55,8 +56,8 @@ def test_without_room_a_shared_value_is_copied_elsewhere(client: Any) -> None:
     result = asyncio.run(placed(Result({"a": bound, "b": bound}, {}), share))
     assert share.block_of(result.activations["a"]) is not None
     assert not np.may_share_memory(result.activations["b"], bound)
-    parts = list(value_parts(result, share))
-    assert [bool(part.header.shared.block) for part in parts if part.header] == [True, False]
+    messages = [message(part) for part in value_parts(result, share)]
+    assert [bool(made.start.shared.block) for made in messages if made.HasField("start")] == [True, False]
 
 
 def test_noncontiguous_arrays_are_copied(client: Any) -> None:

@@ -107,12 +107,12 @@ class Part:
     """A piece of a value on its way out, not copied yet.
 
     Attributes:
-        header: role, name and layout, for the first piece of a value; None for the others.
+        header: role, name and layout, for the first piece of a value, as a message or serialised; None for the others.
         offset: bytes of the value before this piece.
         data: the piece; of an array it is the array's own memory.
     """
 
-    header: pb.ValueStart | None
+    header: pb.ValueStart | bytes | None
     offset: int
     data: Buffer
 

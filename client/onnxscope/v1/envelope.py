@@ -69,9 +69,7 @@ class Envelope:
             descriptor = field.message_type
         self._keys = tuple(keys)
 
-    def packed(
-        self, items: Iterable[Message | Part], opening: bytes = b"", closing: bytes = b""
-    ) -> Iterator[bytes]:
+    def packed(self, items: Iterable[Message | Part], opening: bytes = b"", closing: bytes = b"") -> Iterator[bytes]:
         """Yields messages whose items are these, in order, serialised; small ones share a message.
 
         A message stays within `MESSAGE_BYTES` as long as no single item is larger.
@@ -104,7 +102,7 @@ class Envelope:
         if part.header is None:
             key, head = _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString()
         else:
-            key, head = _START, part.header.SerializeToString()
+            key, head = _START, part.header if isinstance(part.header, bytes) else part.header.SerializeToString()
         size = len(part.data)
         if size:
             head += bytes([_DATA[key]]) + _varint(size)

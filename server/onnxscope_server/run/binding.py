@@ -37,7 +37,7 @@ def targets(into: Mapping[str, Array], outputs: Mapping[str, ValueType | None]) 
     for name, array in into.items():
         declared = outputs.get(name)
         if isinstance(declared, TensorType) and not declared.sparse and _takes(array, declared.data_type):
-            found[name] = Target(array, declared.data_type, array.ctypes.data)
+            found[name] = Target(array, declared.data_type, array.__array_interface__["data"][0])
     return found
 
 

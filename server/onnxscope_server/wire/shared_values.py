@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +30,11 @@ async def placed(result: Result, share: Share | None) -> Result:
         return result
     groups = dict(result.activations), dict(result.scalings), dict(result.outputs)
     # once a block is given the client may write there, so that nothing else is read from it afterwards
-    taken = {block for group in groups for value in group.values() for block in _blocks_of_items(value, share)}
+    taken: set[int] = set()
+    for group in groups:
+        for value in group.values():
+            if isinstance(value, list):
+                taken.update(_blocks_of_items(value, share))
     pending = []
     for group in groups:
         for name, value in group.items():
@@ -52,20 +59,27 @@ def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None
     location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
     if location is None or not isinstance(value, np.ndarray):
         return None
-    header = pb.ValueStart(role=role, name=name)
-    layout, shared = header.layout.array, header.shared
-    layout.data_type = sharing.DATA_TYPES[value.dtype]
-    layout.shape.extend(value.shape)
-    layout.byte_count = shared.byte_count = location.byte_count
-    shared.block, shared.offset = location.block, location.offset
-    return codec.Part(header, 0, b"")
+    shared = pb.SharedBytes(block=location.block, offset=location.offset, byte_count=location.byte_count)
+    # a message's bytes behind another's are both in one
+    lies = pb.ValueStart(shared=shared).SerializeToString()
+    return codec.Part(_described(role, name, value.dtype, value.shape) + lies, 0, b"")
 
 
-def _blocks_of_items(value: Value, share: Share) -> Iterator[int]:
+@functools.lru_cache(4096)
+def _described(role: pb.ValueRole, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Returns the message that opens a value, but for where it lies."""
+    layout = pb.ArrayLayout(
+        data_type=sharing.DATA_TYPES[dtype], shape=shape, byte_count=math.prod(shape) * dtype.itemsize
+    )
+    return pb.ValueStart(role=role, name=name, layout=pb.ValueLayout(array=layout)).SerializeToString()
+
+
+def _blocks_of_items(values: list[Value], share: Share) -> Iterator[int]:
     """Yields the blocks in which items of a list lie: lists are sent in messages."""
-    for item in value if isinstance(value, list) else ():
-        yield from _blocks_of_items(item, share)
-        if isinstance(item, np.ndarray) and (block := share.block_of(item)) is not None:
+    for item in values:
+        if isinstance(item, list):
+            yield from _blocks_of_items(item, share)
+        elif isinstance(item, np.ndarray) and (block := share.block_of(item)) is not None:
             yield block
 
 
