@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from onnxscope_server import settings as settings_module
 from onnxscope_server.__main__ import main
 from onnxscope_server.settings import EmbeddedSettings, Settings
 
@@ -89,3 +91,42 @@ def test_unknown_settings_are_refused() -> None:
     """A misspelt keyword is no silent default."""
     with pytest.raises(ValidationError):
         EmbeddedSettings(prot=3)
+
+
+@pytest.mark.parametrize(
+    ("cores", "usable", "quota", "runs", "threads", "shares"),
+    [
+        (2, 2, "max 100000", 2, 0, False),
+        (8, 8, "max 100000", 2, 0, False),
+        (64, 64, "max 100000", 8, 0, True),
+        (64, 4, "max 100000", 2, 4, False),
+        (64, 64, "250000 100000", 2, 3, False),
+        (64, 64, "3200000 100000", 4, 32, True),
+        (2, 2, "6400000 100000", 2, 0, False),
+    ],
+)
+def test_runs_and_threads_are_sized_by_the_cores_that_the_process_may_use(
+    monkeypatch, tmp_path, cores, usable, quota, runs, threads, shares
+):
+    """Those of the machine, of the process (taskset, --cpuset-cpus) or of the container's quota, whichever are fewer.
+
+    onnxruntime's own count, 0, is taken only where it is right: it counts the machine's.
+    """
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    monkeypatch.setattr(settings_module, "_CONTAINER_CORES", file)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(usable)))
+    chosen = EmbeddedSettings()
+    assert chosen.run_threads_chosen == runs
+    assert chosen.intra_op_threads_chosen == threads
+    assert chosen.shares_threads is shares
+
+
+def test_threads_that_somebody_asked_for_are_taken(monkeypatch):
+    """Whatever the cores are; above 8 of them all sessions share them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert EmbeddedSettings(intra_op_threads=8, run_threads=5).intra_op_threads_chosen == 8
+    assert EmbeddedSettings(run_threads=5).run_threads_chosen == 5
+    assert not EmbeddedSettings(intra_op_threads=8).shares_threads
+    assert EmbeddedSettings(intra_op_threads=9).shares_threads
