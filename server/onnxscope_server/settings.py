@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=MOST_BATCH_ROWS,
-        description="rows of a run that serves several small requests for one plan, which come at the same time; 0 runs "
+        description="rows of a run that serves several small requests for one plan that come at the same time; 0 runs "
         "each alone",
     )
     batch_delay_seconds: float = Field(
