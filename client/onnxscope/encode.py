@@ -12,7 +12,6 @@ from onnxscope.v1 import codec
 from onnxscope.v1.envelope import CAPTURE_REQUEST, STREAM_CAPTURE_REQUEST
 from onnxscope.v1.tensor_pb2 import ValueRole
 
-
 _LAST = pb.CaptureRequest(last=True).SerializeToString()
 
 

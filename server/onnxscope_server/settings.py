@@ -76,8 +76,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="threads that one run computes with; 0 for one a core. Up to 8 each session has as many of its own, "
-        "above that all sessions share them (never where embedded)",
+        description="threads that one run computes with; 0 for one a core. Up to 8 each session has as many of its "
+        "own, above that all sessions share them (never where embedded)",
     )
     max_waiting_runs: int = Field(
         256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
