@@ -79,6 +79,7 @@ class AioGrpcLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,
+        whole: bool = False,  # noqa: ARG002  # over a network nothing is won by waiting
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
 

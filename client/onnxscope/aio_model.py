@@ -267,7 +267,7 @@ class AsyncModel(DescribedModel):
         values = ask.values(x)
         seconds = self._caller.seconds(timeout)
         collected = Collected()
-        async with aclosing(self._caller.link.capture(ask.spec, values, timeout=seconds)) as events:
+        async with aclosing(self._caller.link.capture(ask.spec, values, timeout=seconds, whole=True)) as events:
             async for event in events:
                 collected.take(event)
         return collected.activations()

@@ -227,6 +227,7 @@ class GrpcLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,
+        whole: bool = False,  # noqa: ARG002  # over a network nothing is won by waiting
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
 

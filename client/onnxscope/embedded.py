@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
-    Callable,
     Coroutine,
     Generator,
     Iterator,
@@ -23,7 +22,7 @@ from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from pydantic import ValidationError
@@ -36,6 +35,7 @@ from onnxscope.errors import (
     from_reason,
 )
 from onnxscope.link import AsyncLink, Link, SentValue
+from onnxscope.pulled import END, Pulled
 from onnxscope.receive import (
     Arrived,
     BatchCompleted,
@@ -54,7 +54,6 @@ from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.settings import EmbeddedSettings
 
 T = TypeVar("T")
-_END = object()
 
 
 def open_link(providers: Sequence[str] | None, session_options: Any, settings: Mapping[str, Any]) -> Link:
@@ -151,6 +150,18 @@ class _Host:
         plan, result = await self._services.captures.capture(spec, *_batch(values))
         return [Planned(plan), *_arrived(result), Completed(result.timings, _fidelity(result))]
 
+    async def parts(
+        self, spec: capture_service_pb2.CaptureSpec, values: Sequence[SentValue]
+    ) -> AsyncGenerator[list[Event], None]:
+        """Runs the model once; yields what is there while the rest is computed."""
+        has_begun = False
+        async with aclosing(self._services.captures.parts(spec, *_batch(values))) as parts:
+            async for plan, part in parts:
+                opening = [] if has_begun else [Planned(plan)]
+                closing = [Completed(part.timings, _fidelity(part))] if part.timings else []
+                has_begun = True
+                yield [*opening, *_arrived(part), *closing]
+
     async def stream(
         self,
         spec: capture_service_pb2.CaptureSpec,
@@ -197,9 +208,14 @@ class EmbeddedLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,
+        whole: bool = False,
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
-        yield from self._host.wait(self._host.capture(spec, values), timeout)
+        if whole:
+            # a wait less for every part
+            yield from self._host.wait(self._host.capture(spec, values), timeout)
+        else:
+            yield from self._groups(self._host.parts(spec, values), timeout)
 
     def stream(
         self,
@@ -210,21 +226,24 @@ class EmbeddedLink:
         timeout: float | None,
     ) -> Generator[Event, None, None]:
         """As `Link.stream`."""
-        remaining = _deadline(timeout)
-        source = _Pulled(partial(asyncio.to_thread, next, batches, _END))
-        groups = self._host.stream(spec, carry, source)
+        source = Pulled(partial(asyncio.to_thread, next, batches, END))
         try:
-            while (group := self._host.wait(_next(groups), remaining())) is not None:
-                yield from group
+            yield from self._groups(self._host.stream(spec, carry, source), timeout)
         except OnnxscopeError:
             source.check()
             raise
-        finally:
-            self._host.wait(groups.aclose(), None)
 
     def close(self) -> None:
         """As `Link.close`."""
         self._host.close()
+
+    def _groups(self, groups: AsyncGenerator[list[Event], None], timeout: float | None) -> Generator[Event, None, None]:
+        remaining = _deadline(timeout)
+        try:
+            while (group := self._host.wait(_next(groups), remaining())) is not None:
+                yield from group
+        finally:
+            self._host.wait(groups.aclose(), None)
 
 
 class AsyncEmbeddedLink:
@@ -254,10 +273,16 @@ class AsyncEmbeddedLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,  # noqa: ASYNC109  # the protocol's
+        whole: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """As `AsyncLink.capture`."""
-        for event in await self._run(self._host.capture(spec, values), timeout):
-            yield event
+        if whole:
+            for event in await self._run(self._host.capture(spec, values), timeout):
+                yield event
+        else:
+            async with aclosing(self._groups(self._host.parts(spec, values), timeout)) as events:
+                async for event in events:
+                    yield event
 
     async def stream(
         self,
@@ -268,27 +293,36 @@ class AsyncEmbeddedLink:
         timeout: float | None,  # noqa: ASYNC109  # the protocol's
     ) -> AsyncGenerator[Event, None]:
         """As `AsyncLink.stream`."""
-        remaining = _deadline(timeout)
         loop = asyncio.get_running_loop()
 
         async def pull() -> Any:
-            return await anext(batches, _END)
+            return await anext(batches, END)
 
-        source = _Pulled(lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop)))
-        groups = self._host.stream(spec, carry, source)
+        source = Pulled(lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop)))
         try:
-            while (group := await self._run(_next(groups), remaining())) is not None:
-                for event in group:
+            async with aclosing(self._groups(self._host.stream(spec, carry, source), timeout)) as events:
+                async for event in events:
                     yield event
         except OnnxscopeError:
             source.check()
             raise
-        finally:
-            await self._run(groups.aclose(), None)
 
     async def close(self) -> None:
         """As `AsyncLink.close`."""
         await asyncio.to_thread(self._host.close)
+
+    async def _groups(
+        self,
+        groups: AsyncGenerator[list[Event], None],
+        timeout: float | None,  # noqa: ASYNC109  # the protocol's
+    ) -> AsyncGenerator[Event, None]:
+        remaining = _deadline(timeout)
+        try:
+            while (group := await self._run(_next(groups), remaining())) is not None:
+                for event in group:
+                    yield event
+        finally:
+            await self._run(groups.aclose(), None)
 
     async def _run(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:  # noqa: ASYNC109  # the protocol's
         return await asyncio.wrap_future(self._host.submit(work, timeout))
@@ -318,36 +352,6 @@ def _translated(error: Exception) -> OnnxscopeError:
 
 async def _next(groups: AsyncGenerator[list[Event], None]) -> list[Event] | None:
     return await anext(groups, None)
-
-
-class _Pulled:
-    """A caller's batches, pulled where they live; what pulling them raises is kept for the caller.
-
-    Args:
-        pull: gives the next batch, `_END` after the last.
-    """
-
-    def __init__(self, pull: Callable[[], Awaitable[Any]]) -> None:
-        self._pull = pull
-        self._trouble: Exception | None = None
-
-    def check(self) -> None:
-        """Raises what the caller's own code raised."""
-        if self._trouble is not None:
-            raise self._trouble
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Sequence[SentValue]:
-        try:
-            batch = await self._pull()
-        except Exception as error:
-            self._trouble = error
-            raise
-        if batch is _END:
-            raise StopAsyncIteration
-        return batch  # type: ignore[no-any-return]  # the sentinel keeps it from being typed
 
 
 def _deadline(seconds: float | None) -> Any:

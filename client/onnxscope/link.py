@@ -52,8 +52,12 @@ class Link(Protocol):
         values: Sequence[SentValue],
         *,
         timeout: float | None,
+        whole: bool = False,
     ) -> Generator[Event, None, None]:
-        """Runs the model once: `Planned`, then `Arrived` per value, then `Completed`. Closing it ends the run."""
+        """Runs the model once: `Planned`, then `Arrived` per value, then `Completed`. Closing it ends the run.
+
+        Each comes as soon as it is there, but where the caller needs the `whole`: then they may come together.
+        """
         ...
 
     def stream(
@@ -96,6 +100,7 @@ class AsyncLink(Protocol):
         values: Sequence[SentValue],
         *,
         timeout: float | None,
+        whole: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
         ...

@@ -264,7 +264,7 @@ class Model(DescribedModel):
         values = ask.values(x)
         seconds = self._caller.seconds(timeout)
         collected = Collected()
-        with closing(self._caller.link.capture(ask.spec, values, timeout=seconds)) as events:
+        with closing(self._caller.link.capture(ask.spec, values, timeout=seconds, whole=True)) as events:
             for event in events:
                 collected.take(event)
         return collected.activations()

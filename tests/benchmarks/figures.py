@@ -23,7 +23,9 @@ class Figure:
         target: to reach.
         at_most: whether the target is an upper bound; a lower one otherwise.
         unit: "x" for a ratio; what has none is measured for itself.
-        slack: share of the target by which CI lets the figure be worse.
+        slack: share of the bound by which CI lets the figure be worse.
+        reached: what it came to where the target is missed, on two fast cores: then that is CI's bound, so that it gets
+            no worse unseen. None where the target is the bound.
     """
 
     name: str
@@ -32,16 +34,22 @@ class Figure:
     at_most: bool = True
     unit: Unit = "x"
     slack: float = _SLACK
+    reached: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """What CI compares with."""
+        return self.target if self.reached is None else self.reached
 
     def is_met(self, value: float) -> bool:
         """Tells whether the target is reached."""
         return value <= self.target if self.at_most else value >= self.target
 
     def is_failed(self, value: float) -> bool:
-        """Tells whether a value is worse than the target by more than the slack."""
+        """Tells whether a value is worse than the bound by more than the slack."""
         if self.at_most:
-            return value > self.target * (1 + self.slack)
-        return value < self.target * (1 - self.slack)
+            return value > self.bound * (1 + self.slack)
+        return value < self.bound * (1 - self.slack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,9 @@ def failures(outcomes: Sequence[Outcome], *, check: bool) -> list[str]:
             if outcome.is_failure:
                 found.append(f"FAILED: {figure.name}: {outcome.reason}")
         elif check and figure.is_failed(outcome.value.median):
-            got, wanted = amount(outcome.value.median, figure.unit), _target(figure)
-            found.append(f"WORSE: {figure.name}: {got} where {wanted} is the target, {figure.slack:.0%} allowed")
+            got, wanted = amount(outcome.value.median, figure.unit), _bound(figure, figure.bound)
+            kind = "the target" if figure.reached is None else "what was reached"
+            found.append(f"WORSE: {figure.name}: {got} where {wanted} is {kind}, {figure.slack:.0%} allowed")
     return found
 
 
@@ -54,20 +55,20 @@ def amount(value: float, unit: Unit) -> str:
 def _cells(outcome: Outcome) -> list[str]:
     figure = outcome.figure
     if not isinstance(outcome, Measured):
-        return [figure.work, _target(figure), "not measured", "", outcome.reason, "", "", ""]
+        return [figure.work, _bound(figure, figure.target), "not measured", "", outcome.reason, "", "", ""]
     spread = outcome.value
     quartiles = f"{spread.low:.2f} .. {spread.high:.2f}" if spread.count > 1 else ""
     met = "met" if figure.is_met(spread.median) else "missed"
     sides = [_sides(outcome.sides, role) for role in ("limit", "onnxscope", "peer")]
-    return [figure.work, _target(figure), amount(spread.median, figure.unit), quartiles, met, *sides]
+    return [figure.work, _bound(figure, figure.target), amount(spread.median, figure.unit), quartiles, met, *sides]
 
 
 def _sides(sides: Sequence[Side], role: Role) -> str:
     return "; ".join(f"{side.label} {amount(side.spread.median, side.unit)}" for side in sides if side.role == role)
 
 
-def _target(figure: Figure) -> str:
-    return f"{'<=' if figure.at_most else '>='} {amount(figure.target, figure.unit)}"
+def _bound(figure: Figure, value: float) -> str:
+    return f"{'<=' if figure.at_most else '>='} {amount(value, figure.unit)}"
 
 
 def _line(cells: Sequence[str]) -> str:

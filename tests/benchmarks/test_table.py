@@ -42,6 +42,15 @@ def test_what_is_worse_fails_only_where_it_is_checked() -> None:
     assert failures([_SLOW], check=True) == ["WORSE: cost: 5.00 where <= 2.00 is the target, 30% allowed"]
 
 
+def test_a_missed_target_is_held_where_it_came_to() -> None:
+    """What is reached is the bound then; that the target is missed stands in the table all the same."""
+    held = Measured(Figure("cost", "a cost", 2.0, reached=4.0), Spread(4.5, 5.0, 5.5, 7), ())
+    assert failures([held], check=True) == []
+    assert "missed" in table([held])
+    worse = Measured(held.figure, Spread(5.3, 5.3, 5.3, 7), ())
+    assert failures([worse], check=True) == ["WORSE: cost: 5.30 where <= 4.00 is what was reached, 30% allowed"]
+
+
 def test_what_cannot_be_had_is_no_failure_but_what_breaks_is() -> None:
     """A figure of a feature that is not there is left out; one that ends in an error fails, checked or not."""
     assert failures([_MISSING], check=True) == []

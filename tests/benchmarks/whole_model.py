@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 from tests.benchmarks import models
 from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, NotMeasured, Outcome, Side, Spread
 from tests.benchmarks.interleaved import interleaved, timed
 from tests.benchmarks.limit import Exposed
+from tests.benchmarks.plain_socket import plain_socket
 from tests.benchmarks.serving import has_shared_memory, over_tcp, serving
 
 import onnxscope
@@ -51,18 +52,21 @@ def _whole(bench: Bench, figure: Figure, way: Way) -> Outcome:
         names = [point.address for point in model.hook_points(batch_axes=False)]
         limit = Exposed(path, names)
         _check_the_same(model, limit, feeds)
-        found = interleaved(
-            {
-                "onnxruntime": timed(lambda: limit.run(feeds)),
-                "onnxscope": timed(lambda: model.capture(feeds, at="*", outputs="instrumented")),
-            },
-            rounds=bench.rounds(_ROUNDS),
-        )
-    sides = (
+        contenders = {
+            "onnxruntime": timed(lambda: limit.run(feeds)),
+            "onnxscope": timed(lambda: model.capture(feeds, at="*", outputs="instrumented")),
+        }
+        with plain_socket(path, limit, feeds) if way is _tcp else nullcontext() as least:
+            if least is not None:
+                contenders["socket"] = timed(least)
+            found = interleaved(contenders, rounds=bench.rounds(_ROUNDS))
+    sides = [
         Side("onnxruntime in process", "limit", Spread.of(found["onnxruntime"])),
         Side("capture", "onnxscope", Spread.of(found["onnxscope"])),
-    )
-    return Measured(figure, Spread.of_ratios(found["onnxscope"], found["onnxruntime"]), sides)
+    ]
+    if "socket" in found:
+        sides.append(Side("onnxruntime elsewhere, then a plain socket", "limit", Spread.of(found["socket"])))
+    return Measured(figure, Spread.of_ratios(found["onnxscope"], found["onnxruntime"]), tuple(sides))
 
 
 def _check_the_same(model: onnxscope.Model, limit: Exposed, feeds: dict[str, np.ndarray]) -> None:

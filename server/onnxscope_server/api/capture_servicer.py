@@ -65,7 +65,7 @@ def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
 
 
 class CaptureServicer(CaptureServiceServicer):
-    """Runs captures. `capture` and `stream` are the same calls for a client in this process.
+    """Runs captures. `capture`, `parts` and `stream` are the same calls for a client in this process.
 
     Args:
         captures: the verb.
@@ -146,6 +146,16 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model once on values of this process."""
         prepared = await self._captures.prepare(spec_from_pb(spec))
         return await self._run(prepared, inputs, masks)
+
+    async def parts(
+        self, spec: pb.CaptureSpec, inputs: Mapping[str, Value], masks: Mapping[str, Array]
+    ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
+        """Does what `capture` does; the plan comes with every part of the result."""
+        prepared = await self._captures.prepare(spec_from_pb(spec))
+        plan = self._plan(prepared)
+        async with aclosing(self._batching.parts(prepared, Call(inputs, masks), _EMBEDDED)) as parts:
+            async for part in parts:
+                yield plan, part
 
     async def stream(
         self,

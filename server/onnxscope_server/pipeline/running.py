@@ -79,7 +79,7 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
                 going = asyncio.create_task(runner.during(partial(walk.go, _waking(wake))))
                 going.add_done_callback(lambda _: wake.set())
             if walk.parts:
-                yield walk.parts.popleft()
+                yield walk.taken()
             else:
                 wake.clear()
                 await wake.wait()
@@ -126,6 +126,20 @@ class _Walk:
         """Whether another segment may run before something is taken."""
         waiting = tuple(self.parts)
         return len(waiting) < _PARTS and sum(part.byte_count for part in waiting) <= _PARTS_BYTES
+
+    def taken(self) -> Result:
+        """Takes the next part; of those in the caller's memory all that are there, which are as quickly told of."""
+        part = self.parts.popleft()
+        if self._call.memory is None or not self.parts:
+            return part
+        parts = [part]
+        while self.parts:
+            parts.append(self.parts.popleft())
+        return Result(
+            {name: value for part in parts for name, value in part.activations.items()},
+            {name: value for part in parts for name, value in part.outputs.items()},
+            {name: value for part in parts for name, value in part.scalings.items()},
+        )
 
     def go(self, tell: Callable[[], object], options: Any) -> None:
         """Runs segments while there is room for what they bring.

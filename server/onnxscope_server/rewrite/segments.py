@@ -28,10 +28,10 @@ from onnxscope_server.rewrite.order import Order
 _LEAST_BYTES = 8 << 20
 _LEAST_PIECE_BYTES = 1 << 20
 # few pieces where that makes small ones, many where the memory of large ones counts
-_PIECES = 16
+_PIECES = 8
 _MOST_PIECE_BYTES = 16 << 20
 _MOST_PIECES = 128
-_FIRST_SHARE = 0.5
+_FIRST_SHARE = 0.25
 # what an axis of unknown size is taken for
 _OPEN_EXTENT = 64
 # what a value is taken for of which nothing is known: little where that decides whether to cut at all, much after that
@@ -160,7 +160,7 @@ def _complete(waiting: dict[str, Reading], made: set[str]) -> dict[str, Reading]
 def _cuts(
     order: Order, movable: Collection[str], sizes: Mapping[str, int], piece: float, exposed: Collection[str]
 ) -> Iterator[int]:
-    """Yields the numbers of nodes before which to cut; the first piece is smaller, so that its values leave early."""
+    """Yields the numbers of nodes before which to cut; the first pieces are smaller, so that values leave early."""
     last = _last_reads(order)
     crossing: set[str] = set()
     stuck = 0
@@ -171,7 +171,7 @@ def _cuts(
     for at, node in enumerate(order.nodes):
         if gathered >= wanted and not stuck and crossing:
             yield at
-            gathered, wanted = 0.0, piece
+            gathered, wanted = 0.0, min(piece, 2 * wanted)
         if order.varies[at]:
             for name in node.output:
                 gathered += sizes.get(name, _UNKNOWN_BYTES) if name in exposed else 0

@@ -35,16 +35,12 @@ async def placed(result: Result, share: Share | None) -> Result:
         for value in group.values():
             if isinstance(value, list):
                 taken.update(_blocks_of_items(value, share))
-    pending = []
-    for group in groups:
-        for name, value in group.items():
-            if not isinstance(value, np.ndarray) or not sharing.is_shareable(value.dtype, value.nbytes):
-                continue
-            block = share.block_of(value)
-            if block is None or block in taken or not value.flags.c_contiguous:
-                pending.append((group, name, value))
-            else:
-                taken.add(block)
+    pending = [
+        (group, name, value)
+        for group in groups
+        for name, value in group.items()
+        if isinstance(value, np.ndarray) and _must_move(value, share, taken)
+    ]
     if taken or pending:
         await share.room()
     if not pending:
@@ -72,6 +68,17 @@ def _described(role: pb.ValueRole, name: str, dtype: np.dtype[Any], shape: tuple
         data_type=sharing.DATA_TYPES[dtype], shape=shape, byte_count=math.prod(shape) * dtype.itemsize
     )
     return pb.ValueStart(role=role, name=name, layout=pb.ValueLayout(array=layout)).SerializeToString()
+
+
+def _must_move(value: Array, share: Share, taken: set[int]) -> bool:
+    """Returns whether an array belongs into shared memory and is to be copied there; adds the block of one that is."""
+    if not sharing.is_shareable(value.dtype, value.nbytes):
+        return False
+    block = share.block_of(value)
+    if block is None or block in taken or not value.flags.c_contiguous:
+        return True
+    taken.add(block)
+    return False
 
 
 def _blocks_of_items(values: list[Value], share: Share) -> Iterator[int]:

@@ -17,8 +17,10 @@ KEEPING = {
     "rows move": ("y = Transpose<perm = [2, 0, 1]>(x)", RowAxis(1, 1)),
     "rows and what is in them merge": ("s = Constant<value_ints = [-1, 6]>() y = Reshape(x, s)", RowAxis(0, 2)),
     "and part again": (
-        "s = Constant<value_ints = [-1, 6]>() a = Reshape(x, s) b = Softmax(a) "
-        "t = Constant<value_ints = [-1, 2, 6]>() y = Reshape(b, t)",
+        (
+            "s = Constant<value_ints = [-1, 6]>() a = Reshape(x, s) b = Softmax(a) "
+            "t = Constant<value_ints = [-1, 2, 6]>() y = Reshape(b, t)"
+        ),
         RowAxis(0, 1),
     ),
     "rows are counted": (
@@ -26,8 +28,10 @@ KEEPING = {
         RowAxis(0, 1),
     ),
     "rows times heads": (
-        "s = Shape<end = 1>(x) two = Constant<value_ints = [2]>() n = Mul(s, two) e = Constant<value_ints = [6]>() "
-        "t = Concat<axis = 0>(n, e) y = Reshape(x, t)",
+        (
+            "s = Shape<end = 1>(x) two = Constant<value_ints = [2]>() n = Mul(s, two) e = Constant<value_ints = [6]>() "
+            "t = Concat<axis = 0>(n, e) y = Reshape(x, t)"
+        ),
         RowAxis(0, 2),
     ),
     "rows behind another axis": (
@@ -41,23 +45,31 @@ KEEPING = {
         RowAxis(0, 1),
     ),
     "stretched by a shape": (
-        "s = Shape<end = 1>(x) e = Constant<value_ints = [2, 4]>() t = Concat<axis = 0>(s, e) "
-        "m = Constant<value_ints = [2]>() u = ReduceSum(x, m) y = Expand(u, t)",
+        (
+            "s = Shape<end = 1>(x) e = Constant<value_ints = [2, 4]>() t = Concat<axis = 0>(s, e) "
+            "m = Constant<value_ints = [2]>() u = ReduceSum(x, m) y = Expand(u, t)"
+        ),
         RowAxis(0, 1),
     ),
     "constants for each row": (
-        "s = Shape<end = 1>(x) e = Constant<value_ints = [2, 6]>() t = Concat<axis = 0>(s, e) "
-        "c = ConstantOfShape<value = float[1] {2.0}>(t) y = Mul(x, c)",
+        (
+            "s = Shape<end = 1>(x) e = Constant<value_ints = [2, 6]>() t = Concat<axis = 0>(s, e) "
+            "c = ConstantOfShape<value = float[1] {2.0}>(t) y = Mul(x, c)"
+        ),
         RowAxis(0, 1),
     ),
     "a shape with a hole": (
-        "s = Shape(x) o = ConstantOfShape<value = int64[1] {-1}>(three) q = Equal(s, o) "
-        "v = Where(q, one3, s) y = Expand(x, v)",
+        (
+            "s = Shape(x) o = ConstantOfShape<value = int64[1] {-1}>(three) q = Equal(s, o) "
+            "v = Where(q, one3, s) y = Expand(x, v)"
+        ),
         RowAxis(0, 1),
     ),
     "all of a slice": (
-        "a = Constant<value_ints = [0, 1]>() b = Constant<value_ints = [9223372036854775807, 4]>() "
-        "c = Constant<value_ints = [0, 2]>() y = Slice(x, a, b, c)",
+        (
+            "a = Constant<value_ints = [0, 1]>() b = Constant<value_ints = [9223372036854775807, 4]>() "
+            "c = Constant<value_ints = [0, 2]>() y = Slice(x, a, b, c)"
+        ),
         RowAxis(0, 1),
     ),
     "a slice up to the number of rows": (
@@ -76,8 +88,10 @@ KEEPING = {
         RowAxis(2, 1),
     ),
     "with a state that begins": (
-        "t = Transpose<perm = [1, 0, 2]>(x) n = Shape<start = 1, end = 2>(t) one = Constant<value_ints = [1]>() "
-        "s = Concat<axis = 0>(one, n, one) z = ConstantOfShape(s) e, y = GRU<hidden_size = 1>(t, w, r, '', '', z)",
+        (
+            "t = Transpose<perm = [1, 0, 2]>(x) n = Shape<start = 1, end = 2>(t) one = Constant<value_ints = [1]>() "
+            "s = Concat<axis = 0>(one, n, one) z = ConstantOfShape(s) e, y = GRU<hidden_size = 1>(t, w, r, '', '', z)"
+        ),
         RowAxis(1, 1),
     ),
     "attention by hand": (
@@ -86,29 +100,42 @@ KEEPING = {
     ),
     "scores by equation": ('y = Einsum<equation = "nij,nkj->ink">(x, x)', RowAxis(1, 1)),
     "pictures": (
-        "s = Constant<value_ints = [-1, 1, 3, 4]>() p = Reshape(x, s) c = Conv<pads = [1, 1, 1, 1]>(p, kernel) "
-        "m = GlobalAveragePool(c) y = Flatten(m)",
+        (
+            "s = Constant<value_ints = [-1, 1, 3, 4]>() p = Reshape(x, s) c = Conv<pads = [1, 1, 1, 1]>(p, kernel) "
+            "m = GlobalAveragePool(c) y = Flatten(m)"
+        ),
         RowAxis(0, 1),
     ),
     "resized by sizes": (
-        "s = Constant<value_ints = [-1, 1, 3, 4]>() p = Reshape(x, s) n = Shape<end = 1>(p) "
-        "e = Constant<value_ints = [1, 6, 8]>() t = Concat<axis = 0>(n, e) y = Resize<mode = \"linear\">(p, '', '', t)",
+        (
+            "s = Constant<value_ints = [-1, 1, 3, 4]>() p = Reshape(x, s) n = Shape<end = 1>(p) "
+            "e = Constant<value_ints = [1, 6, 8]>() t = Concat<axis = 0>(n, e) "
+            "y = Resize<mode = \"linear\">(p, '', '', t)"
+        ),
         RowAxis(0, 1),
     ),
     "a branch that is known": (
-        "c = Constant<value_int = 1>() b = Cast<to = 9>(c) y = If(b) "
-        "<then_branch = t () => (float[n, 2, 6] p) { p = Neg(x) }, else_branch = e () => (float q) { q = ReduceSum(x) }>",
+        (
+            "c = Constant<value_int = 1>() b = Cast<to = 9>(c) y = If(b) "
+            "<then_branch = t () => (float[n, 2, 6] p) { p = Neg(x) }, "
+            "else_branch = e () => (float q) { q = ReduceSum(x) }>"
+        ),
         RowAxis(0, 1),
     ),
     "either branch": (
-        "b = Cast<to = 9>(free) y = If(b) "
-        "<then_branch = t () => (float[n, 2, 6] p) { p = Neg(x) }, else_branch = e () => (float[n, 2, 6] q) { q = Abs(x) }>",
+        (
+            "b = Cast<to = 9>(free) y = If(b) "
+            "<then_branch = t () => (float[n, 2, 6] p) { p = Neg(x) }, "
+            "else_branch = e () => (float[n, 2, 6] q) { q = Abs(x) }>"
+        ),
         RowAxis(0, 1),
     ),
     "what no row changes": ("y = Softmax<axis = 0>(w)", None),
     "a body that sees no rows": (
-        "n = Constant<value_int = 2>() y = Loop(n, '', free) <body = b (int64 i, bool c, float u) => "
-        "(bool d, float t) { d = Identity(c) t = Neg(u) }>",
+        (
+            "n = Constant<value_int = 2>() y = Loop(n, '', free) <body = b (int64 i, bool c, float u) => "
+            "(bool d, float t) { d = Identity(c) t = Neg(u) }>"
+        ),
         None,
     ),
 }

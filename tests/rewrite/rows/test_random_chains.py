@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.rewrite.rows.conftest import check_by_running
 
 from onnxscope_server.domain import Segment
 from onnxscope_server.rewrite.rows import MixedRowsError, row_axes
-from tests.rewrite.rows.conftest import check_by_running
 
 AXES = st.integers(-1, 2)
 SIZES = st.sampled_from([-1, 0, 1, 2, 3, 4, 6, 12])

@@ -52,8 +52,10 @@ MIXING = {
     ),
     "the number of rows": ("s = Shape(x) f = Cast<to = 1>(s) y = Mul(x, f)", "Mul.*number of rows"),
     "row numbers": (
-        "s = Shape<end = 1>(x) n = Squeeze(s) a = Constant<value_int = 0>() b = Constant<value_int = 1>() "
-        "y = Range(a, n, b)",
+        (
+            "s = Shape<end = 1>(x) n = Squeeze(s) a = Constant<value_int = 0>() b = Constant<value_int = 1>() "
+            "y = Range(a, n, b)"
+        ),
         "Range.*number of rows",
     ),
     "random numbers": ("y = RandomNormalLike(x)", "RandomNormalLike.*random"),
@@ -70,8 +72,11 @@ MIXING = {
         "MeanVarianceNormalization.*over the rows",
     ),
     "another size": (
-        "a = Constant<value_ints = [1, 2]>() v = Unsqueeze(x, a) s = Constant<value_floats = [2.0, 1.0, 1.0, 1.0]>() "
-        'y = Resize<mode = "nearest">(v, "", s)',
+        (
+            "a = Constant<value_ints = [1, 2]>() v = Unsqueeze(x, a) "
+            "s = Constant<value_floats = [2.0, 1.0, 1.0, 1.0]>() "
+            'y = Resize<mode = "nearest">(v, "", s)'
+        ),
         "Resize.*along the rows",
     ),
     "steps along rows": (
@@ -79,9 +84,11 @@ MIXING = {
         "RNN.*steps along the rows",
     ),
     "branches by rows": (
-        "a = Constant<value_ints = [1]>() m = ReduceMax<keepdims = 0>(f, a) c = Cast<to = 9>(m) "
-        "y = If(c) <then_branch = t () => (float[n, 4] p) { p = Neg(x) }, "
-        "else_branch = e () => (float[n, 4] q) { q = Abs(x) }>",
+        (
+            "a = Constant<value_ints = [1]>() m = ReduceMax<keepdims = 0>(f, a) c = Cast<to = 9>(m) "
+            "y = If(c) <then_branch = t () => (float[n, 4] p) { p = Neg(x) }, "
+            "else_branch = e () => (float[n, 4] q) { q = Abs(x) }>"
+        ),
         "If.*computes its input 0 from the rows",
     ),
     "a body that runs again": (
@@ -125,7 +132,8 @@ def test_a_fixed_batch_is_refused(segment_of) -> None:
 
 def test_an_input_that_is_not_given_is_refused(segment_of) -> None:
     """Nothing is known of an optional input that a caller leaves out."""
-    text = '<ir_version: 9, opset_import: ["" : 18]> two (float[n, 4] x, float[n, 4] z) => (float[n, 4] y) { y = Add(x, z) }'
+    text = '<ir_version: 9, opset_import: ["" : 18]> two '
+    text += "(float[n, 4] x, float[n, 4] z) => (float[n, 4] y) { y = Add(x, z) }"
     with pytest.raises(MixedRowsError, match="nothing is known of 'z'"):
         row_axes(segment_of(text), {"x": (4,)})
 
