@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-from onnxscope_server.domain import Array, Memory, Plan, Result, Segment, Value
+from onnxscope_server.domain import Array, Memory, Plan, Reading, Result, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.run.readings import outputs_read, read
@@ -95,6 +95,20 @@ def _waking(wake: asyncio.Event) -> Callable[[], object]:
     return lambda: loop.call_soon_threadsafe(wake.set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A value to bring: its kind as `Result` names it, and how to read it; None for the output of its name."""
+
+    kind: Literal["activations", "outputs", "scalings"]
+    name: str
+    reading: Reading | None
+
+    @property
+    def names(self) -> Collection[str]:
+        """The outputs of segments that it is read from."""
+        return (self.name,) if self.reading is None else tuple(outputs_read(self.reading))
+
+
 class _Walk:
     """A run over the segments of a chain, in threads that take turns.
 
@@ -117,6 +131,9 @@ class _Walk:
         self._needed = _needed_after(chain.segments)
         self._handles: dict[str, Handle] = {}
         self._values: dict[str, Value] = {}
+        # of those, what lies in the caller's memory and is read again
+        self._lent: set[str] = set()
+        self._postponed: list[_Wanted] = []
         self._at = 0
         self.parts: deque[Result] = deque()
         self.is_done = False
@@ -151,7 +168,8 @@ class _Walk:
         while not self.is_done and self.has_room:
             part = self._step(options)
             self._at += 1
-            self.parts.append(part)
+            if part.activations or part.outputs or part.scalings:
+                self.parts.append(part)
             del part
             self.is_done |= self._at == len(self._chain.segments)
             tell()
@@ -159,36 +177,61 @@ class _Walk:
     def _step(self, options: Any) -> Result:
         segment, session = self._chain.segments[self._at], self._chain.session(self._at)
         carried = {name: self._handles[name] for name in segment.carried}
-        made, handed = self._ran(
-            session, {**feeds_of(segment, self._call.inputs, self._call.masks), **carried}, options
-        )
-        values = self._values | made
-        part = Result(
-            {address: read(reading, values, self._types[address]) for address, reading in segment.captures.items()},
-            {name: values[name] for name in segment.outputs},
-            {address: read(reading, values, None) for address, reading in segment.scalings.items()},
-        )
+        feeds = {**feeds_of(segment, self._call.inputs, self._call.masks), **carried}
+        made, handed, written = self._ran(session, feeds, options)
         needed = self._needed[self._at]
-        self._values = {name: value for name, value in values.items() if name in needed}
+        self._lent = {name for name in (*self._lent, *written) if name in needed}
+        self._values |= made
+        part = self._read(segment)
+        kept = needed.union(*(one.names for one in self._postponed))
+        self._values = {name: value for name, value in self._values.items() if name in kept}
         self._handles = {name: handle for name, handle in (self._handles | handed).items() if name in needed}
         return part
 
-    def _ran(self, session: Session, feeds: Feeds, options: Any) -> tuple[dict[str, Value], dict[str, Handle]]:
-        """Runs a session, into the caller's memory where shapes are known; what is read later is not."""
+    def _read(self, segment: Segment) -> Result:
+        """Reads what a segment brings, and what waited: a value in the caller's memory is the caller's once it is sent.
+
+        So it waits for the segments that still read it.
+        """
+        wanted = [
+            *self._postponed,
+            *(_Wanted("activations", name, reading) for name, reading in segment.captures.items()),
+            *(_Wanted("scalings", name, reading) for name, reading in segment.scalings.items()),
+            *(_Wanted("outputs", name, None) for name in segment.outputs),
+        ]
+        self._postponed = []
+        found: dict[str, dict[str, Value]] = {"activations": {}, "outputs": {}, "scalings": {}}
+        for one in wanted:
+            if self._lent.isdisjoint(one.names):
+                found[one.kind][one.name] = self._value(one)
+            else:
+                self._postponed.append(one)
+        return Result(**found)
+
+    def _value(self, wanted: _Wanted) -> Value:
+        if wanted.reading is None:
+            return self._values[wanted.name]
+        return read(
+            wanted.reading, self._values, self._types.get(wanted.name) if wanted.kind == "activations" else None
+        )
+
+    def _ran(
+        self, session: Session, feeds: Feeds, options: Any
+    ) -> tuple[dict[str, Value], dict[str, Handle], Collection[str]]:
+        """Runs a session, into the caller's memory where shapes are known; returns too what lies there."""
         handed, fetches = session.segment.handed, list(session.outputs)
-        later = {*handed, *self._call.kept}
         memory = self._call.memory
         if memory is None:
-            return session.run_on(feeds, fetches, options, None, handed)
+            return *session.run_on(feeds, fetches, options, None, handed), ()
         given = input_shapes(self._call.inputs)
-        into = self._seen.memory(session, given, memory, [name for name in fetches if name not in later])
+        into = self._seen.memory(session, given, memory, [name for name in fetches if name not in self._call.kept])
         try:
             made, handles = session.run_on(feeds, fetches, options, into, handed)
         except BoundRunFailedError:
             self._seen.forget(session)
-            return session.run_on(feeds, fetches, options, None, handed)
+            return *session.run_on(feeds, fetches, options, None, handed), ()
         self._seen.learn(session, given, made)
-        return made, handles
+        return made, handles, [name for name, array in into.items() if made[name] is array]
 
 
 def feeds_of(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value | Handle]:

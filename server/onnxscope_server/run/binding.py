@@ -61,8 +61,7 @@ def run_bound(
         run_options: onnxruntime's.
 
     Returns:
-        For every fetch the array of its target where onnxruntime wrote there, an OrtValue otherwise: an output that is
-        an input passed through stays where the input lies.
+        An OrtValue for every fetch; see `is_written`.
 
     Raises:
         RuntimeError: onnxruntime failed; a target has another shape than its output, for one.
@@ -77,8 +76,10 @@ def run_bound(
         else:
             binding.bind_output(name, CPU, int(target.data_type), list(target.array.shape), target.pointer)
     session.run_with_iobinding(binding, run_options)
-    return [_written(bound.get(name), result) for name, result in zip(fetches, binding.get_outputs(), strict=True)]
+    results: list[Any] = binding.get_outputs()
+    return results
 
 
-def _written(target: Target | None, result: Any) -> Any:
-    return target.array if target is not None and result.data_ptr() == target.pointer else result
+def is_written(target: Target, result: Any) -> bool:
+    """Returns whether an OrtValue lies in its target: an output that is an input passed through stays with the input."""
+    return bool(result.data_ptr() == target.pointer)

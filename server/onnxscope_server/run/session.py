@@ -11,12 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
 from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
-from onnxscope_server.run.binding import run_bound, targets
+from onnxscope_server.run.binding import is_written, run_bound, targets
 from onnxscope_server.run.environment import ort
 from onnxscope_server.run.failures import run_failure
 from onnxscope_server.run.node_types import declared_type, described
@@ -141,7 +139,7 @@ class Session:
             fetches: names of outputs.
             run_options: onnxruntime's; its `terminate` ends the run at the next node.
             into: arrays of exactly the shape and data type of some of the outputs, which onnxruntime then writes into;
-                of none that are handed over.
+                those of outputs that are handed over are read until the last run that takes them over.
             handed: fetches that another run takes over.
 
         Returns:
@@ -170,13 +168,12 @@ class Session:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
             made = dict(zip(names, results, strict=True))
+            written = {name: target.array for name, target in bound.items() if is_written(target, made[name])}
             values = {
-                name: result
-                if isinstance(result, np.ndarray)
-                else to_value(name, result, self._native, feeds=ready.values())
+                name: written[name] if name in written else to_value(name, result, self._native, feeds=ready.values())
                 for name, result in made.items()
             }
-            return values, {name: Handle(made[name]) for name in names if name in handed}
+            return values, {name: Handle(made[name], written.get(name)) for name in names if name in handed}
         except RunFailedError:
             raise
         except Exception as error:

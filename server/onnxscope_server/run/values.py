@@ -102,9 +102,11 @@ class Handle:
 
     Attributes:
         ort_value: onnxruntime's own.
+        memory: the array that it lies in, where that is not onnxruntime's.
     """
 
     ort_value: Any
+    memory: Array | None = None
 
 
 def is_packed(data_type: DataType) -> bool:
