@@ -202,11 +202,11 @@ class _Walk:
         self._postponed = []
         found: dict[str, dict[str, Value]] = {"activations": {}, "outputs": {}, "scalings": {}}
         for one in wanted:
-            if self._lent.isdisjoint(one.names):
+            if not self._lent or self._lent.isdisjoint(one.names):
                 found[one.kind][one.name] = self._value(one)
             else:
                 self._postponed.append(one)
-        return Result(**found)
+        return Result(found["activations"], found["outputs"], found["scalings"])
 
     def _value(self, wanted: _Wanted) -> Value:
         if wanted.reading is None:
