@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, parser
 from tests.conformance.random_models import models
+from tests.cut_everywhere import cut_everywhere
 from tests.rewrite.test_random_graphs import models as graphs
 
 from onnxscope_server.catalog.model import CatalogModel
@@ -31,7 +31,6 @@ from onnxscope_server.domain import (
 )
 from onnxscope_server.errors import ModelInvalidError, ReductionInvalidError, RunFailedError
 from onnxscope_server.plan.planner import plan as make_plan
-from onnxscope_server.rewrite import segments as cutting
 from onnxscope_server.rewrite.build import build, build_segments
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.readings import read
@@ -47,18 +46,6 @@ _X = np.array([0.5, -1.0, 2.0], np.float32)
 _REDUCTIONS = (ReductionKind.MAX, ReductionKind.MEAN, ReductionKind.NORM, ReductionKind.FLATTEN)
 Brought = dict[tuple[str, str], Any]
 _OPENING = Opening(intra_op_threads=1)
-
-
-@contextmanager
-def cut_everywhere(piece_bytes: int = 1) -> Iterator[None]:
-    """Has every plan cut wherever it can be, or into pieces of so many bytes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cutting, "_LEAST_BYTES", 0)
-        patch.setattr(cutting, "_LEAST_PIECE_BYTES", piece_bytes)
-        patch.setattr(cutting, "_MOST_PIECE_BYTES", piece_bytes)
-        patch.setattr(cutting, "_MOST_PIECES", 1 << 30)
-        patch.setattr(cutting, "_UNKNOWN_BYTES", 16)
-        yield
 
 
 def in_segments(model: CatalogModel, plan: Plan, piece_bytes: int = 1) -> tuple[Segment, ...]:
