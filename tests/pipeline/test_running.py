@@ -72,6 +72,13 @@ async def _all(runner: Runner, made: tuple[Chain, Any], call: Call, seen: Shapes
         return [part async for part in parts]
 
 
+async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list[str]) -> None:
+    """Notes the addresses of all activations that come."""
+    async with aclosing(running.run(runner, *made, call, ShapesSeen())) as parts:
+        async for part in parts:
+            found += part.activations
+
+
 def _memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
     return np.zeros(shape, DTYPES[data_type])
 
@@ -176,11 +183,7 @@ def test_an_error_of_a_later_segment_comes_after_what_was_made_before(chain_of: 
         async with _runner() as runner:
             found: list[str] = []
             with pytest.raises(RunFailedError, match="Reshape"):
-                async with aclosing(
-                    running.run(runner, chain, plan, Call({"x": X, "n": np.array([3])}, {}), ShapesSeen())
-                ) as parts:
-                    async for part in parts:
-                        found += part.activations
+                await _note(runner, (chain, plan), Call({"x": X, "n": np.array([3])}, {}), found)
             assert found == ["a", "b"]
             parts_of_next = await _all(runner, (chain, plan), Call({"x": X, "n": np.array([2, 2])}, {}))
             assert parts_of_next[-1].outputs["y"].shape == (2, 2)  # type: ignore[union-attr]
@@ -199,9 +202,7 @@ def test_a_segment_that_onnxruntime_refuses_is_told_when_it_is_its_turn(chain_of
             for _ in range(2):
                 found: list[str] = []
                 with pytest.raises(ModelInvalidError):
-                    async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
-                        async for part in parts:
-                            found += part.activations
+                    await _note(runner, (chain, plan), Call({"x": X}, {}), found)
                 assert found == [f"v{index}" for index in range(9)]
 
     asyncio.run(work())

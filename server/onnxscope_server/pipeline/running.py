@@ -185,8 +185,10 @@ class _Walk:
         try:
             made, handles = session.run_on(feeds, fetches, options, into, handed)
         except BoundRunFailedError:
+            # where this fails too, shapes were not what was wrong
+            found = session.run_on(feeds, fetches, options, None, handed)
             self._seen.forget(session)
-            return session.run_on(feeds, fetches, options, None, handed)
+            return found
         self._seen.learn(session, given, made)
         return made, handles
 
