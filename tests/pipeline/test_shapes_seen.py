@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Any
@@ -33,10 +34,12 @@ class Caller:
 
     def __init__(self) -> None:
         self.offered: list[tuple[DataType, tuple[int, ...]]] = []
+        self.was_asked = threading.Event()
 
     def memory(self, data_type: DataType, shape: tuple[int, ...]) -> Array:
         """Offers an array."""
         self.offered.append((data_type, shape))
+        self.was_asked.set()
         return np.full(shape, 77, DTYPES[data_type])
 
 
@@ -126,8 +129,7 @@ def test_a_run_that_was_ended_says_nothing_about_shapes(chain_of: Make) -> None:
         await _run(runner, made, once, seen, Caller())
         caller = Caller()
         endless = asyncio.ensure_future(_run(runner, made, forever, seen, caller))
-        while not caller.offered:
-            await asyncio.sleep(0.005)
+        await asyncio.to_thread(caller.was_asked.wait, 5)
         await asyncio.sleep(0.05)
         endless.cancel()
         with suppress(asyncio.CancelledError):
