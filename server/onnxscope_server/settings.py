@@ -184,9 +184,9 @@ class Settings(BaseSettings):
 
     @property
     def intra_op_threads_chosen(self) -> int:
-        """Threads to compute with; 0 where onnxruntime's own count, one a core, is right."""
-        quota = _core_quota()
-        return self.intra_op_threads or (0 if quota is None else quota)
+        """Threads to compute with; 0 where onnxruntime's own count, one a core of the machine, is right."""
+        cores = _cores()
+        return self.intra_op_threads or (0 if cores >= (os.cpu_count() or 1) else cores)
 
     @property
     def shares_threads(self) -> bool:
