@@ -23,6 +23,38 @@ graph = bytes.fromhex(sys.argv[1])
 session = Session(Segment(graph, None, {}, ("y",), ("x",), {}, 1), Opening(), exact=False)
 assert session.run({"x": np.ones(2, np.float32)}, ["y"])["y"].tolist() == [2.0, 2.0]
 """
+_THREADS = """
+import os, sys
+from onnxscope_server.run.environment import share_threads
+from onnxscope_server.domain import Segment
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
+import numpy as np
+segment = Segment(bytes.fromhex(sys.argv[1]), None, {}, ("y",), ("x",), {}, 1)
+before = len(os.listdir("/proc/self/task"))
+if sys.argv[2] == "shared":
+    share_threads(4)
+sessions, counts = [], []
+for _ in range(3):
+    sessions.append(Session(segment, Opening(intra_op_threads=4), exact=False))
+    assert sessions[-1].run({"x": np.ones(100_000, np.float32)}, ["y"])["y"].sum() == 200_000
+    counts.append(len(os.listdir("/proc/self/task")) - before)
+print(*counts)
+"""
+
+
+@pytest.mark.parametrize(("how", "counts"), [("shared", "3 3 3"), ("own", "3 6 9")])
+def test_sessions_share_their_threads_where_they_are_to(double: Segment, how: str, counts: str) -> None:
+    """Of 4 threads one is the caller's: three sessions have 3 more between them, or 3 more each."""
+    done = subprocess.run(
+        [sys.executable, "-c", _THREADS, double.graph.hex(), how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == counts
 
 
 def test_nothing_is_written_home_and_nothing_on_stdout(double: Segment, tmp_path: Path) -> None:

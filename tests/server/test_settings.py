@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from onnxscope_server import settings as settings_module
+from onnxscope_server import __main__ as program
+from onnxscope_server import settings as module
 from onnxscope_server.__main__ import main
 from onnxscope_server.settings import EmbeddedSettings, Settings
 
@@ -93,40 +95,71 @@ def test_unknown_settings_are_refused() -> None:
         EmbeddedSettings(prot=3)
 
 
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes this machine one of so many cores, of which the process may use some, with a quota of its container."""
+
+    def make(cores: int, allowed: int, quota: str | None) -> None:
+        file = tmp_path / "cpu.max"
+        if quota is not None:
+            file.write_text(f"{quota}\n")
+        monkeypatch.setattr(module, "_CONTAINER_CORES", file)
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)))
+
+    return make
+
+
 @pytest.mark.parametrize(
-    ("cores", "usable", "quota", "runs", "threads", "shares"),
+    ("cores", "allowed", "quota", "runs", "intra", "shared"),
     [
-        (2, 2, "max 100000", 2, 0, False),
-        (8, 8, "max 100000", 2, 0, False),
+        (1, 1, None, 2, 0, False),
+        (2, 2, None, 2, 0, False),
+        (8, 8, None, 2, 0, False),
+        (16, 16, None, 2, 0, True),
+        (64, 64, None, 8, 0, True),
+        (256, 256, None, 8, 0, True),
         (64, 64, "max 100000", 8, 0, True),
-        (64, 4, "max 100000", 2, 4, False),
-        (64, 64, "250000 100000", 2, 3, False),
+        (64, 64, "no number", 8, 0, True),
+        (64, 64, "400000 100000", 2, 4, False),
+        (64, 64, "150000 100000", 2, 2, False),
+        (64, 64, "50000 100000", 2, 1, False),
         (64, 64, "3200000 100000", 4, 32, True),
-        (2, 2, "6400000 100000", 2, 0, False),
+        (64, 2, None, 2, 2, False),
+        (64, 32, "400000 100000", 2, 4, False),
+        (64, 2, "400000 100000", 2, 2, False),
+        (4, 4, "1600000 100000", 2, 0, False),
     ],
 )
-def test_runs_and_threads_are_sized_by_the_cores_that_the_process_may_use(
-    monkeypatch, tmp_path, cores, usable, quota, runs, threads, shares
-):
-    """Those of the machine, of the process (taskset, --cpuset-cpus) or of the container's quota, whichever are fewer.
-
-    onnxruntime's own count, 0, is taken only where it is right: it counts the machine's.
-    """
-    file = tmp_path / "cpu.max"
-    file.write_text(quota)
-    monkeypatch.setattr(settings_module, "_CONTAINER_CORES", file)
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(usable)))
+def test_threads_fit_the_cores_that_the_process_may_use(
+    machine: Any, cores: int, allowed: int, quota: str | None, runs: int, intra: int, shared: bool
+) -> None:
+    """Of machine, process and container whichever has least; 0 for all cores, which is onnxruntime's own count."""
+    machine(cores, allowed, quota)
     chosen = EmbeddedSettings()
-    assert chosen.run_threads_chosen == runs
-    assert chosen.intra_op_threads_chosen == threads
-    assert chosen.shares_threads is shares
+    assert (chosen.run_threads_chosen, chosen.intra_op_threads_chosen, chosen.shares_threads) == (runs, intra, shared)
 
 
-def test_threads_that_somebody_asked_for_are_taken(monkeypatch):
-    """Whatever the cores are; above 8 of them all sessions share them."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert EmbeddedSettings(intra_op_threads=8, run_threads=5).intra_op_threads_chosen == 8
-    assert EmbeddedSettings(run_threads=5).run_threads_chosen == 5
+def test_what_is_said_about_threads_holds(machine: Any) -> None:
+    """Whatever the machine is."""
+    machine(64, 64, "400000 100000")
+    assert EmbeddedSettings(run_threads=3).run_threads_chosen == 3
+    assert EmbeddedSettings(intra_op_threads=12).intra_op_threads_chosen == 12
+    assert EmbeddedSettings(intra_op_threads=12).shares_threads
     assert not EmbeddedSettings(intra_op_threads=8).shares_threads
-    assert EmbeddedSettings(intra_op_threads=9).shares_threads
+
+
+@pytest.mark.parametrize(("count", "shared"), [(8, []), (9, [9])])
+def test_a_server_shares_threads_before_it_does_anything_else(
+    monkeypatch: pytest.MonkeyPatch, count: int, shared: list[int]
+) -> None:
+    """Where there are many of them."""
+    seen: list[int] = []
+
+    async def run(_: Settings) -> None:
+        assert seen == shared
+
+    monkeypatch.setattr(program, "share_threads", seen.append)
+    monkeypatch.setattr(program, "_run", run)
+    assert main(["--intra-op-threads", str(count)]) == 0
+    assert seen == shared

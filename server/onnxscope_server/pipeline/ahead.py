@@ -36,10 +36,13 @@ async def ahead(parts: AsyncGenerator[Result, None]) -> AsyncGenerator[Result, N
     try:
         while True:
             getter = asyncio.ensure_future(waiting.get())
-            await asyncio.wait((getter, producer), return_when=asyncio.FIRST_COMPLETED)
-            if not getter.done():
-                # it failed, or has just put its last part
+            try:
+                await asyncio.wait((getter, producer), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                is_there = getter.done()
                 getter.cancel()
+            if not is_there:
+                # the producer failed, or has just put its last part
                 producer.result()
                 continue
             part = getter.result()

@@ -202,18 +202,17 @@ class _Walk:
         self._postponed = []
         found: dict[str, dict[str, Value]] = {"activations": {}, "outputs": {}, "scalings": {}}
         for one in wanted:
-            if self._lent.isdisjoint(one.names):
+            if not self._lent or self._lent.isdisjoint(one.names):
                 found[one.kind][one.name] = self._value(one)
             else:
                 self._postponed.append(one)
-        return Result(**found)
+        return Result(found["activations"], found["outputs"], found["scalings"])
 
     def _value(self, wanted: _Wanted) -> Value:
         if wanted.reading is None:
             return self._values[wanted.name]
-        return read(
-            wanted.reading, self._values, self._types.get(wanted.name) if wanted.kind == "activations" else None
-        )
+        type_ = self._types.get(wanted.name) if wanted.kind == "activations" else None
+        return read(wanted.reading, self._values, type_)
 
     def _ran(
         self, session: Session, feeds: Feeds, options: Any
@@ -228,8 +227,10 @@ class _Walk:
         try:
             made, handles = session.run_on(feeds, fetches, options, into, handed)
         except BoundRunFailedError:
+            # where this fails too, shapes were not what was wrong
+            found = session.run_on(feeds, fetches, options, None, handed)
             self._seen.forget(session)
-            return *session.run_on(feeds, fetches, options, None, handed), ()
+            return *found, ()
         self._seen.learn(session, given, made)
         return made, handles, [name for name, array in into.items() if made[name] is array]
 

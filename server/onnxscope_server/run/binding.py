@@ -81,5 +81,5 @@ def run_bound(
 
 
 def is_written(target: Target, result: Any) -> bool:
-    """Returns whether an OrtValue lies in its target: an output that is an input passed through stays with the input."""
+    """Returns whether an OrtValue lies in its target: an input that is passed through stays where it was."""
     return bool(result.data_ptr() == target.pointer)

@@ -1,0 +1,227 @@
+"""A chain runs segment after segment, only as far ahead as there is room, and ends with who takes what it brings."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Result
+from onnxscope_server.errors import ModelInvalidError, ReductionInvalidError, RunFailedError
+from onnxscope_server.pipeline import running
+from onnxscope_server.pipeline.running import Call
+from onnxscope_server.pipeline.shapes_seen import ShapesSeen
+from onnxscope_server.run.chain import Chain
+from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.runner import Runner
+from onnxscope_server.run.session import Session
+from onnxscope_server.run.values import DTYPES
+
+Make = Callable[..., Any]
+X = np.arange(4, dtype=np.float32)
+_LONG = (
+    "(float[4] x) => (float[4] y) { v0 = Neg (x) "
+    + " ".join(f"v{index} = Neg (v{index - 1})" for index in range(1, 9))
+    + " y = Neg (v8) }"
+)
+# the last segment never ends where n is large
+_ENDLESS = """(float[4] x, int64 n) => (float[4] y) {
+    a = Neg (x)  b = Abs (a)
+    y = Loop (n, , b) <body = trip (int64 i, bool go, float[4] s) => (bool on, float[4] t) {
+        on = Identity (go)  t = Neg (s) }> }"""
+_FOREVER = {"x": X, "n": np.array(1 << 60)}
+_ONCE = {"x": X, "n": np.array(1)}
+_FAILING = "(float[4] x, int64[K] n) => (y) { a = Neg (x)  b = Abs (a)  c = Reshape (b, n)  y = Neg (c) }"
+
+
+@asynccontextmanager
+async def _runner() -> AsyncIterator[Runner]:
+    """A runner with one thread for runs; in the end nothing is left of what it did."""
+    before = asyncio.all_tasks()
+    runner = Runner(1, 8)
+    yield runner
+    await asyncio.wait_for(runner.during(lambda _: None), 5)
+    await runner.close()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The outputs of every run, in order."""
+    seen: list[tuple[str, ...]] = []
+    original = Session.run_on
+
+    def noting(self: Session, feeds: Any, fetches: Any, *rest: Any) -> Any:
+        seen.append(tuple(fetches))
+        return original(self, feeds, fetches, *rest)
+
+    monkeypatch.setattr(Session, "run_on", noting)
+    return seen
+
+
+async def _all(runner: Runner, made: tuple[Chain, Any], call: Call, seen: ShapesSeen | None = None) -> list[Result]:
+    async with aclosing(running.run(runner, *made, call, seen or ShapesSeen())) as parts:
+        return [part async for part in parts]
+
+
+async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list[str]) -> None:
+    """Notes the addresses of all activations that come."""
+    async with aclosing(running.run(runner, *made, call, ShapesSeen())) as parts:
+        async for part in parts:
+            found += part.activations
+
+
+def _memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
+    return np.zeros(shape, DTYPES[data_type])
+
+
+@pytest.mark.parametrize("memory", [None, _memory])
+def test_parts_come_in_the_order_of_the_segments(chain_of: Make, memory: Any) -> None:
+    """Each value once, whoever owns the memory, on the first run and on later ones."""
+    made = chain_of(_LONG)
+
+    async def work() -> None:
+        seen = ShapesSeen()
+        async with _runner() as runner:
+            for _ in range(3):
+                parts = await _all(runner, made, Call({"x": X}, {}, memory), seen)
+                names = [name for part in parts for name in part.activations]
+                assert names == [*(f"v{index}" for index in range(9)), "y"]
+                assert [name for part in parts for name in part.outputs] == ["y"]
+                for part in parts:
+                    for name, value in part.activations.items():
+                        at = 9 if name == "y" else int(name[1:])
+                        np.testing.assert_array_equal(value, X if at % 2 else -X)  # type: ignore[arg-type]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("setting", "value", "ahead"), [("_PARTS", 2, 2), ("_PARTS_BYTES", 20, 2), ("_PARTS", 1, 1)])
+def test_segments_wait_for_who_takes_the_parts(
+    chain_of: Make, ran: list[Any], monkeypatch: pytest.MonkeyPatch, setting: str, value: int, ahead: int
+) -> None:
+    """Only so many run ahead, the thread is free meanwhile, and the rest comes when it is asked for."""
+    monkeypatch.setattr(running, setting, value)
+    chain, plan = chain_of(_LONG)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
+                for taken in range(1, 4):
+                    await anext(parts)
+                    # the one thread does this when the segments have stopped
+                    await runner.during(lambda _: None)
+                    assert taken <= len(ran) <= taken + ahead
+            assert len(ran) < len(chain.segments)
+            ran.clear()
+            assert len(await _all(runner, (chain, plan), Call({"x": X}, {}))) == len(chain.segments) == len(ran)
+
+    asyncio.run(work())
+
+
+def test_two_calls_share_a_chain(chain_of: Make) -> None:
+    """Each gets the values of its own inputs, also where one waits for its caller."""
+    made = chain_of(_LONG)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as slow:
+                first = await anext(slow)
+                others = await asyncio.gather(*(_all(runner, made, Call({"x": X + index}, {})) for index in range(4)))
+                for index, parts in enumerate(others):
+                    np.testing.assert_array_equal(parts[-1].outputs["y"], X + index)  # type: ignore[arg-type]
+                rest = [part async for part in slow]
+            np.testing.assert_array_equal(first.activations["v0"], -X)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(rest[-1].outputs["y"], X)  # type: ignore[arg-type]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_who_goes_ends_the_run(chain_of: Make, waiting: bool) -> None:
+    """Between parts and while one is awaited: the thread is free, nothing is kept, and the chain still works."""
+    chain, plan = chain_of(_ENDLESS)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            parts = running.run(runner, chain, plan, Call(_FOREVER, {}), ShapesSeen())
+            values = [await anext(parts), await anext(parts)]
+            assert [list(part.activations) for part in values] == [["a"], ["b"]]
+            kept = [weakref.ref(value) for part in values for value in part.activations.values()]
+            values.clear()
+            if waiting:
+                task = asyncio.ensure_future(anext(parts))
+                await asyncio.sleep(0.02)
+                assert not task.done()
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                del task  # its traceback has all frames
+            await asyncio.wait_for(parts.aclose(), 5)
+            await asyncio.wait_for(runner.during(lambda _: None), 5)
+            del parts
+            gc.collect()
+            assert all(one() is None for one in kept)
+            *_, last = await _all(runner, (chain, plan), Call(_ONCE, {}))
+            np.testing.assert_array_equal(last.outputs["y"], -X)  # type: ignore[arg-type]
+
+    asyncio.run(work())
+
+
+def test_an_error_of_a_later_segment_comes_after_what_was_made_before(chain_of: Make) -> None:
+    """Nothing that was computed is lost, nothing runs after it, and the next call is served."""
+    chain, plan = chain_of(_FAILING)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            found: list[str] = []
+            with pytest.raises(RunFailedError, match="Reshape"):
+                await _note(runner, (chain, plan), Call({"x": X, "n": np.array([3])}, {}), found)
+            assert found == ["a", "b"]
+            parts_of_next = await _all(runner, (chain, plan), Call({"x": X, "n": np.array([2, 2])}, {}))
+            assert parts_of_next[-1].outputs["y"].shape == (2, 2)  # type: ignore[union-attr]
+
+    asyncio.run(work())
+
+
+def test_a_segment_that_onnxruntime_refuses_is_told_when_it_is_its_turn(chain_of: Make) -> None:
+    """Whoever made its session, and as often as it is asked for."""
+    good, plan = chain_of(_LONG)
+    segments = [*good.segments[:-1], replace(good.segments[-1], graph=b"garbage")]
+    chain = Chain(segments, Opening(intra_op_threads=1), exact=False)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            for _ in range(2):
+                found: list[str] = []
+                with pytest.raises(ModelInvalidError):
+                    await _note(runner, (chain, plan), Call({"x": X}, {}), found)
+                assert found == [f"v{index}" for index in range(9)]
+
+    asyncio.run(work())
+
+
+def test_a_missing_mask_is_named(chain_of: Make) -> None:
+    """The error says which and how to send it, whichever segment reduces with it."""
+    made = chain_of(
+        "(float[2, 3, 4] x) => (float[2, 3, 4] y) { a = Neg (x)  b = Abs (a)  y = Neg (b) }",
+        reductions=(("b", Reduction(ReductionKind.MEAN, mask_value="weights")),),
+    )
+
+    async def work() -> None:
+        async with _runner() as runner:
+            x = np.ones((2, 3, 4), np.float32)
+            with pytest.raises(ReductionInvalidError, match="mask weights was not sent; send it with VALUE_ROLE_MASK"):
+                await _all(runner, made, Call({"x": x}, {}))
+            parts = await _all(runner, made, Call({"x": x}, {"weights": np.eye(2, 3)}))
+            (reduced,) = (part.activations["b"] for part in parts if "b" in part.activations)
+            np.testing.assert_array_equal(reduced, np.ones((2, 4)))  # type: ignore[arg-type]
+
+    asyncio.run(work())
