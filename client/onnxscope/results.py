@@ -238,7 +238,7 @@ class Activations(Values):
         outputs: the model's outputs by name; empty where `outputs=False`.
         probes: results of probes by name.
         fidelity: what watching did to this run.
-        timings: seconds per stage, in order.
+        timings: seconds per stage: `plan`, `session`, `run`; `queue` is the wait for calls to be run together with.
     """
 
     _noun = "activation"
@@ -273,7 +273,7 @@ class RunResult:
     Attributes:
         outputs: the model's outputs by name.
         probes: results of probes by name.
-        timings: seconds per stage, in order.
+        timings: seconds per stage: `plan`, `session`, `run`; `queue` is the wait for calls to be run together with.
     """
 
     outputs: Values
