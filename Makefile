@@ -23,7 +23,7 @@ conformance-short: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m tests.benchmarks
 
-# of what the installed packages bring, in a few minutes; fails where a figure is worse than its target by 30 %
+# of what the installed packages bring, in a few minutes; fails where a figure is worse than its bound by 30 %
 bench-short: .venv/.dev
 	$(BIN)/python -m tests.benchmarks --short --check --json .cache/bench/short.json --png .cache/bench/short.png
 

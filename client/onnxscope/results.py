@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
 from onnxscope.show import tables
+from onnxscope.show.table import Table
 from onnxscope.v1.codec import Value
 
 Shape: TypeAlias = tuple[int | str | None, ...]
@@ -89,46 +90,7 @@ class ModelInfo:
     read_only: bool = False
 
 
-T = TypeVar("T")
-
-
-class _Table(Sequence[T], Generic[T]):
-    """A list that is a table when shown: shortened by `repr`, whole by `print`."""
-
-    _columns: Sequence[str] = ()
-    _noun = "rows"
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = tuple(items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self._items == other._items
-
-    def __hash__(self) -> int:
-        return hash(self._items)
-
-    def __str__(self) -> str:
-        return tables.text(self._columns, [self._row(item) for item in self._items])
-
-    def __repr__(self) -> str:
-        table = tables.text(self._columns, [self._row(item) for item in self._items], max_rows=tables.MAX_ROWS)
-        return f"{table}\n{len(self)} {self._noun}"
-
-    def _repr_html_(self) -> str:
-        rows = [self._row(item) for item in self._items]
-        return tables.as_html(self._columns, rows, caption=f"{len(self)} {self._noun}", max_rows=tables.MAX_ROWS)
-
-    def _row(self, item: T) -> Sequence[str]:
-        raise NotImplementedError
-
-
-class HookPoints(_Table[HookPoint]):
+class HookPoints(Table[HookPoint]):
     """Hook points in the order in which the model computes them; also by address: `points["relu_5"]`."""
 
     _columns = ("address", "operator", "dtype", "shape", "depth", "kind", "batch axis")
@@ -162,7 +124,7 @@ class HookPoints(_Table[HookPoint]):
         return item.address, item.op_type, item.dtype, shape, f"{item.depth:.2f}", item.kind, axis
 
 
-class Models(_Table[ModelInfo]):
+class Models(Table[ModelInfo]):
     """The versions of all models in the catalog; also by name, which gives the newest: `models["digits"]`."""
 
     _columns = ("name", "version", "digest", "inputs", "outputs", "size", "loaded")
@@ -333,7 +295,7 @@ class PlannedValue:
     byte_count: int | None
 
 
-class CapturePlan(_Table[PlannedValue]):
+class CapturePlan(Table[PlannedValue]):
     """What a capture would bring and cost.
 
     Attributes:

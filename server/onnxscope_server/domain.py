@@ -1,4 +1,4 @@
-"""Frozen values that the stages exchange: types, hook points, specs, plans and events.
+"""Frozen values that the stages exchange: types, specs, plans, segments and results.
 
 A value at run time (`Value`) is a numpy array in its own dtype (`ml_dtypes` for what numpy lacks; strings are object
 arrays of `str`), a list of values (sequence), a dict (map) or `None` (an optional that is not there).
@@ -87,57 +87,6 @@ class OptionalType:
 
 
 ValueType: TypeAlias = TensorType | SequenceType | MapType | OptionalType
-
-
-@dataclass(frozen=True, slots=True)
-class ValueSpec:
-    """An input or output of a model; `type` is None where the model doesn't say."""
-
-    name: str
-    type: ValueType | None
-
-
-class Kind(enum.StrEnum):
-    """What a hook point is."""
-
-    INPUT = "input"
-    ACTIVATION = "activation"
-    OUTPUT = "output"
-    CONSTANT = "constant"
-    WEIGHT = "weight"
-    UNUSED = "unused"
-
-
-@dataclass(frozen=True, slots=True)
-class HookPoint:
-    """A named place of a model whose value can be read.
-
-    Attributes:
-        address: the name that selectors and captures use.
-        op_type: operator that computes it, `domain:Type` outside of ONNX's own; empty for inputs and weights.
-        type: as far as known without running.
-        depth: longest path from an input, as a share of the model's longest; 0 to 1.
-        kind: what it is.
-        batch_axis: axis of the rows; None where there is none or it was not looked for.
-    """
-
-    address: str
-    op_type: str
-    type: ValueType | None
-    depth: float
-    kind: Kind
-    batch_axis: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One version of a name in the catalog. `load_time` is seconds since the epoch."""
-
-    name: str
-    version: str
-    digest: str
-    load_time: float
-    read_only: bool
 
 
 class ReductionKind(enum.StrEnum):

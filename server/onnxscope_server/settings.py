@@ -76,8 +76,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="threads that one run computes with; 0 for one a core. Up to 8 each session has as many of its "
-        "own, above that all sessions share them (never where embedded)",
+        description="threads that one run computes with; 0 for one a core. Up to 8, each session has as many of its "
+        "own, which sleep between its runs; above that all sessions share as many (never where embedded)",
     )
     max_waiting_runs: int = Field(
         256, ge=1, description="runs that may wait for a thread; beyond that calls are refused"
@@ -86,13 +86,14 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=MOST_BATCH_ROWS,
-        description="rows that concurrent small requests for one plan may have to be run together; 0 runs each alone",
+        description="rows of a run that serves several small requests for one plan that come at the same time; 0 runs "
+        "each alone",
     )
     batch_delay_seconds: float = Field(
         0.005, ge=0, description="seconds that a request may wait for others to be run together with"
     )
     max_sessions: int = Field(
-        32, ge=2, description="onnxruntime sessions kept ready; the least recently used goes first"
+        32, ge=2, description="plans whose onnxruntime sessions are kept ready; the least recently used goes first"
     )
     session_bytes: int | None = Field(
         None,
@@ -186,7 +187,7 @@ class Settings(BaseSettings):
     def intra_op_threads_chosen(self) -> int:
         """Threads to compute with; 0 where onnxruntime's own count, one a core of the machine, is right."""
         cores = _cores()
-        return self.intra_op_threads or (0 if cores >= (os.cpu_count() or 1) else cores)
+        return self.intra_op_threads or (cores if cores < (os.cpu_count() or 1) else 0)
 
     @property
     def shares_threads(self) -> bool:

@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     names = [*(figure.name for figure in _FIGURES), _CURVES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if not given; of {', '.join(names)}")
     parser.add_argument("--short", action="store_true", help="what CI runs: fewer repetitions, nothing that is fetched")
-    parser.add_argument("--check", action="store_true", help="fail where a figure is worse than its target by 30 %%")
+    parser.add_argument("--check", action="store_true", help="fail where a figure is worse than its bound by 30 %%")
     parser.add_argument("--show", action="store_true", help="measure nothing; show what --json has")
     parser.add_argument("--json", type=Path, default=_CACHE / "results.json", help="where the results go")
     parser.add_argument("--png", type=Path, default=_CACHE / "results.png", help="where the picture goes")

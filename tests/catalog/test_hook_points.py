@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import DataType, Kind, TensorType
+from onnxscope_server.domain import DataType, TensorType
 
 
 def points(data: bytes):

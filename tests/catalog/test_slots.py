@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxscope_server.catalog import formal_outputs
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import DataType, Kind, TensorType
+from onnxscope_server.domain import DataType, TensorType
 
 X = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["s", "b", 4])]
 

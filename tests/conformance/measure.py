@@ -17,10 +17,11 @@ from tests.conformance.interpreter import Record, interpret
 
 import onnxscope
 from onnxscope_server.catalog import functions, own_functions, parts
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.parts import Expansion
 from onnxscope_server.catalog.scopes import OWN_DOMAINS, Place, anchor_of, scopes
-from onnxscope_server.domain import Kind, Segment
+from onnxscope_server.domain import Segment
 from onnxscope_server.errors import OnnxscopeServerError
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.session import Session

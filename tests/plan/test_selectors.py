@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from onnxscope_server.domain import DataType, HookPoint, Kind, TensorType
+from onnxscope_server.catalog.description import HookPoint, Kind
+from onnxscope_server.domain import DataType, TensorType
 from onnxscope_server.errors import HookPointNotFoundError, SelectorInvalidError
 from onnxscope_server.plan.selectors import select
 

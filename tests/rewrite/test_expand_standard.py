@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxscope_server.domain import DataType, Kind, OutputMode, TensorType
+from onnxscope_server.catalog.description import Kind
+from onnxscope_server.domain import DataType, OutputMode, TensorType
 from onnxscope_server.rewrite.build import build
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.slots import Slot
-from onnxscope_server.domain import Kind, OutputMode
+from onnxscope_server.domain import OutputMode
 from onnxscope_server.rewrite.build import build
 
 RNG = np.random.default_rng(0)

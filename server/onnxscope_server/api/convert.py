@@ -11,14 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
+from onnxscope_server.catalog.description import HookPoint, Kind, ModelEntry, ValueSpec
 from onnxscope_server.domain import (
     CaptureSpec,
     DataType,
     Fidelity,
-    HookPoint,
-    Kind,
     MapType,
-    ModelEntry,
     OptionalType,
     OutputMode,
     PlanCost,
@@ -28,7 +26,6 @@ from onnxscope_server.domain import (
     ReductionKind,
     SequenceType,
     TensorType,
-    ValueSpec,
     ValueType,
 )
 from onnxscope_server.errors import NotImplementedYetError, ReductionInvalidError, ValueInvalidError

@@ -11,9 +11,9 @@ from onnxscope.v1 import model_service_pb2 as pb
 from onnxscope.v1.model_service_pb2_grpc import ModelServiceServicer
 from onnxscope_server.api.convert import hook_point_to_pb, model_to_pb
 from onnxscope_server.catalog.catalog import Catalog
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.upload import Upload
-from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import UploadInvalidError, ValueInvalidError
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.plan.selectors import select

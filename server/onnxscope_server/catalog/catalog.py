@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnxscope_server.catalog import in_place, models_folder, names
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.digest import of_file
 from onnxscope_server.catalog.in_place import InPlace
 from onnxscope_server.catalog.model import CatalogModel
@@ -18,7 +19,6 @@ from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, Manifest, Store
 from onnxscope_server.catalog.upload import Arrived, StoredGraph, Upload
 from onnxscope_server.catalog.weights import ingest
-from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import ModelNotFoundError, ModelReadOnlyError, OnnxscopeServerError
 
 Check: TypeAlias = Callable[[CatalogModel], None]

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import onnx
 
 from onnxscope_server.catalog import asking, graph, hook_points, inference, own_functions, parts, quantization, slots
+from onnxscope_server.catalog.description import HookPoint, Kind
 from onnxscope_server.catalog.hook_points import Found
 from onnxscope_server.catalog.parts import Expansion, Part
 from onnxscope_server.catalog.quantization import Scaling
@@ -22,7 +23,7 @@ from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.scopes import Path, Place, scopes
 from onnxscope_server.catalog.slots import Slot, free_name
 from onnxscope_server.catalog.value_types import over_iterations
-from onnxscope_server.domain import DataType, HookPoint, Kind, TensorType, ValueType
+from onnxscope_server.domain import DataType, TensorType, ValueType
 from onnxscope_server.errors import OnnxscopeServerError
 
 _logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.inside import bodies, inner_nodes, values_read
 from onnxscope_server.catalog.scopes import OWN_DOMAINS, Path, Place, Step
-from onnxscope_server.domain import Kind
 
 _RANDOM = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")

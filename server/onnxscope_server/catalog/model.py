@@ -12,9 +12,10 @@ import onnx_ir as ir
 
 from onnxscope_server.catalog import fatal, functions, graph, own_functions, scopes, text
 from onnxscope_server.catalog.contents import Contents
+from onnxscope_server.catalog.description import HookPoint, ValueSpec
 from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.value_types import value_type
-from onnxscope_server.domain import HookPoint, ValueSpec, ValueType
+from onnxscope_server.domain import ValueType
 
 _OVERRIDABLE_IR_VERSION = 4
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.digest import is_digest
-from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import ModelExistsError, ModelNotFoundError, UploadInvalidError
 
 DEFAULT_NAME_DIGITS = 12

@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.digest import is_digest
 from onnxscope_server.catalog.names import Named
 from onnxscope_server.catalog.weights import WEIGHTS_FILE
-from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import UnavailableError
 
 _logger = logging.getLogger(__name__)

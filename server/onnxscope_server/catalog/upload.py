@@ -13,10 +13,10 @@ from typing import Protocol, Self
 
 from onnxscope_server.catalog import digest as digests
 from onnxscope_server.catalog import external_data
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, DataFile, Manifest, link_or_copy
 from onnxscope_server.catalog.weights import ingest
-from onnxscope_server.domain import ModelEntry
 from onnxscope_server.errors import LimitExceededError, UploadInvalidError
 
 _GRAPH = ""

@@ -13,8 +13,9 @@ from functools import partial
 
 import numpy as np
 
+from onnxscope_server.catalog.description import HookPoint
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import DataType, HookPoint, Segment, Shape, TensorType, Value
+from onnxscope_server.domain import DataType, Segment, Shape, TensorType, Value
 from onnxscope_server.errors import ModelInvalidError, OnnxscopeServerError
 from onnxscope_server.rewrite.shapes import shape_probe
 from onnxscope_server.run.readings import outputs_read, read

@@ -12,17 +12,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from onnxscope_server.catalog.catalog import Catalog
+from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import (
-    CaptureSpec,
-    Fidelity,
-    ModelEntry,
-    OutputMode,
-    Plan,
-    PlanCost,
-    Result,
-    Value,
-)
+from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, PlanCost, Result, Value
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
 from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from onnxscope_server.catalog.description import ValueSpec
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import (
     Array,
@@ -16,7 +17,6 @@ from onnxscope_server.domain import (
     SequenceType,
     TensorType,
     Value,
-    ValueSpec,
     ValueType,
 )
 from onnxscope_server.errors import InputMismatchError

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from onnxscope_server.catalog.description import HookPoint
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
-from onnxscope_server.domain import (
-    Capture,
-    CaptureSpec,
-    HookPoint,
-    Plan,
-    Quantization,
-    Reduction,
-    TensorType,
-    ValueType,
-)
+from onnxscope_server.domain import Capture, CaptureSpec, Plan, Quantization, Reduction, TensorType, ValueType
 from onnxscope_server.errors import HookPointNotFoundError, ReductionInvalidError
 from onnxscope_server.plan.reductions import reduced
 from onnxscope_server.plan.selectors import matching, select

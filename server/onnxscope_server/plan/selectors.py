@@ -23,7 +23,8 @@ from typing import TypeAlias
 
 import regex
 
-from onnxscope_server.domain import HookPoint, Kind, TensorType
+from onnxscope_server.catalog.description import HookPoint, Kind
+from onnxscope_server.domain import TensorType
 from onnxscope_server.errors import HookPointNotFoundError, SelectorInvalidError
 from onnxscope_server.plan.element_types import BY_NAME
 

@@ -7,8 +7,9 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from onnxscope_server.catalog import graph
+from onnxscope_server.catalog.description import Kind
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import DataType, Kind, Output, Segment, TensorType
+from onnxscope_server.domain import DataType, Output, Segment, TensorType
 from onnxscope_server.rewrite.build import inputs_read
 from onnxscope_server.rewrite.expand import Expand
 from onnxscope_server.rewrite.fill_slots import FillSlots
