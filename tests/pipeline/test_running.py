@@ -130,7 +130,8 @@ def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_refere
                             if by_reference or any(value is array for array in offered):
                                 value[...] = 77  # type: ignore[index,call-overload]
                 for name, value in found.items():
-                    np.testing.assert_array_equal(value, X if name != "y" and int(name[1:]) % 2 else -X, name)
+                    odd = name == "y" or int(name[1:]) % 2
+                    np.testing.assert_array_equal(value, X if odd else -X, name)
         assert len(found) == 10
         assert len(offered) == (0 if by_reference else 10)
 

@@ -32,7 +32,7 @@ class Call:
         masks: by the names that reductions give them.
         memory: where activations and outputs are best written; None for onnxruntime's own memory.
         kept: outputs that are read after they were yielded, and so are not written there.
-        by_reference: whether the caller gets arrays as they are, and may write to them; else they are copied on the way.
+        by_reference: whether the caller gets arrays as they are, and may write to them; they are copied else.
     """
 
     inputs: Mapping[str, Value]
