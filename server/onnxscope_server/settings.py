@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     def intra_op_threads_chosen(self) -> int:
         """Threads to compute with; 0 where onnxruntime's own count, one a core of the machine, is right."""
         cores = _cores()
-        return self.intra_op_threads or (0 if cores >= (os.cpu_count() or 1) else cores)
+        return self.intra_op_threads or (cores if cores < (os.cpu_count() or 1) else 0)
 
     @property
     def shares_threads(self) -> bool:

@@ -104,6 +104,40 @@ def test_parts_come_in_the_order_of_the_segments(chain_of: Make, memory: Any) ->
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("by_reference", [True, False])
+def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_reference: bool) -> None:
+    """What later segments read is given when they have read it: memory of the caller's, or arrays as they are."""
+    made = chain_of(_LONG)
+    offered: list[Array] = []
+
+    def memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
+        offered.append(_memory(data_type, shape))
+        return offered[-1]
+
+    call = Call({"x": X}, {}, None if by_reference else memory, by_reference=by_reference)
+
+    async def work() -> None:
+        seen = ShapesSeen()
+        async with _runner() as runner:
+            for pause in (0.0, 0.0, 0.01):
+                offered.clear()
+                found = {}
+                async with aclosing(running.run(runner, *made, call, seen)) as parts:
+                    async for part in parts:
+                        await asyncio.sleep(pause)
+                        for name, value in part.activations.items():
+                            found[name] = np.array(value)
+                            if by_reference or any(value is array for array in offered):
+                                value[...] = 77  # type: ignore[index,call-overload]
+                for name, value in found.items():
+                    odd = name == "y" or int(name[1:]) % 2
+                    np.testing.assert_array_equal(value, X if odd else -X, name)
+        assert len(found) == 10
+        assert len(offered) == (0 if by_reference else 10)
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize(("setting", "value", "ahead"), [("_PARTS", 2, 2), ("_PARTS_BYTES", 20, 2), ("_PARTS", 1, 1)])
 def test_segments_wait_for_who_takes_the_parts(
     chain_of: Make, ran: list[Any], monkeypatch: pytest.MonkeyPatch, setting: str, value: int, ahead: int

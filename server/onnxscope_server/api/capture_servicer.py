@@ -153,7 +153,7 @@ class CaptureServicer(CaptureServiceServicer):
         """Does what `capture` does; the plan comes with every part of the result."""
         prepared = await self._captures.prepare(spec_from_pb(spec))
         plan = self._plan(prepared)
-        async with aclosing(self._batching.parts(prepared, Call(inputs, masks), _EMBEDDED)) as parts:
+        async with aclosing(self._batching.parts(prepared, Call(inputs, masks, by_reference=True), _EMBEDDED)) as parts:
             async for part in parts:
                 yield plan, part
 

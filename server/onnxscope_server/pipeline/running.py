@@ -32,12 +32,14 @@ class Call:
         masks: by the names that reductions give them.
         memory: where activations and outputs are best written; None for onnxruntime's own memory.
         kept: outputs that are read after they were yielded, and so are not written there.
+        by_reference: whether the caller gets arrays as they are, and may write to them; they are copied else.
     """
 
     inputs: Mapping[str, Value]
     masks: Mapping[str, Array]
     memory: Memory | None = None
     kept: Collection[str] = ()
+    by_reference: bool = False
 
 
 async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> AsyncGenerator[Result, None]:
@@ -131,7 +133,7 @@ class _Walk:
         self._needed = _needed_after(chain.segments)
         self._handles: dict[str, Handle] = {}
         self._values: dict[str, Value] = {}
-        # of those, what lies in the caller's memory and is read again
+        # of those, what the caller may write to and is read again
         self._lent: set[str] = set()
         self._postponed: list[_Wanted] = []
         self._at = 0
@@ -189,9 +191,9 @@ class _Walk:
         return part
 
     def _read(self, segment: Segment) -> Result:
-        """Reads what a segment brings, and what waited: a value in the caller's memory is the caller's once it is sent.
+        """Reads what a segment brings, and what waited.
 
-        So it waits for the segments that still read it.
+        A value to which the caller may write waits for the segments that still read it.
         """
         wanted = [
             *self._postponed,
@@ -217,11 +219,11 @@ class _Walk:
     def _ran(
         self, session: Session, feeds: Feeds, options: Any
     ) -> tuple[dict[str, Value], dict[str, Handle], Collection[str]]:
-        """Runs a session, into the caller's memory where shapes are known; returns too what lies there."""
+        """Runs a session, into the caller's memory where shapes are known; returns too what the caller may write to."""
         handed, fetches = session.segment.handed, list(session.outputs)
         memory = self._call.memory
         if memory is None:
-            return *session.run_on(feeds, fetches, options, None, handed), ()
+            return *session.run_on(feeds, fetches, options, None, handed), handed if self._call.by_reference else ()
         given = input_shapes(self._call.inputs)
         into = self._seen.memory(session, given, memory, [name for name in fetches if name not in self._call.kept])
         try:
