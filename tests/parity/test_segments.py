@@ -152,3 +152,26 @@ def test_a_quantised_model_in_segments_brings_its_scales(scope: Any, rng: np.ran
         scale = stored.quantization[name]
         shifted = stored[name].astype(np.float32) - np.float32(scale.zero_point)
         np.testing.assert_array_equal(real[name], shifted * np.float32(scale.scale))
+
+
+def test_shapes_that_change_from_call_to_call_give_the_right_bytes(
+    scope: Any, parsed: Callable[[str], bytes], rng: np.random.Generator
+) -> None:
+    """What a call has written where the one before had more, less or nothing is what was computed."""
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[64] x) => (int64[2, N] y) {
+        a = Relu (x)  z = NonZero (a)  f = Cast <to = 1> (z)  b = Sqrt (f)  y = NonZero (b) }"""
+    model = scope.load(parsed(text))
+    shares = [0.5, 0.5, 0.0, 1.0, 1.0, 0.0, 0.0, 0.9, 0.1]
+    inputs = [np.where(rng.random(64) < share, 1, -1).astype(np.float32) for share in shares]
+    with cut_everywhere():
+        captured = [model.capture(x, at="*") for x in inputs]
+    streamed = list(model.stream(({"x": x} for x in inputs), at="*"))
+    for found in (captured, streamed):
+        for x, acts in zip(inputs, found, strict=True):
+            places = np.stack(np.nonzero(np.maximum(x, 0)))
+            np.testing.assert_array_equal(acts["a"], np.maximum(x, 0))
+            np.testing.assert_array_equal(acts["z"], places)
+            np.testing.assert_array_equal(acts["f"], places.astype(np.float32))
+            np.testing.assert_array_equal(acts["b"], np.sqrt(places.astype(np.float32)))
+            np.testing.assert_array_equal(acts["y"], np.stack(np.nonzero(places)))
+            np.testing.assert_array_equal(acts.outputs["y"], acts["y"])
