@@ -16,11 +16,13 @@ from onnx import parser
 from tests.cut_everywhere import cut_everywhere
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Result, Segment
+from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, Result, Segment
 from onnxscope_server.errors import ModelInvalidError, RunFailedError
 from onnxscope_server.pipeline import capture as module
+from onnxscope_server.pipeline.fidelity import Verdicts
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.rewrite.build import build_segments
+from onnxscope_server.run.chain import Chain
 from onnxscope_server.settings import EmbeddedSettings
 
 X = np.arange(1, 5, dtype=np.float32)
@@ -170,5 +172,32 @@ def test_a_call_with_wrong_contents_fails_and_the_next_is_served(tmp_path: Path)
             assert len(before) == len(after) == 4
             for key, value in _once(before).items():
                 np.testing.assert_array_equal(value, _once(after)[key])
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("whole_too", [False, True])
+def test_a_cut_that_costs_the_outputs_is_not_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole_too: bool
+) -> None:
+    """Where one segment leaves the outputs as they are and several don't; where neither does, they stay several."""
+
+    async def verdict(_: Verdicts, plain: Chain, watched: Chain) -> Fidelity:
+        assert len(plain.segments) == 1
+        return Fidelity(whole_too or len(watched.segments) > 1, ("Neg",))
+
+    monkeypatch.setattr(Verdicts, "of", verdict)
+
+    async def work() -> None:
+        async with _served(tmp_path, _STRAIGHT) as (services, digest):
+            captures = services.captures._captures
+            for _ in range(2):
+                prepared = await captures.prepare(CaptureSpec(digest, selectors=("*",)))
+                assert prepared.watched is not None
+                assert (len(prepared.watched.segments) > 1) is whole_too
+                assert (prepared.plain is not None) is whole_too
+                assert prepared.fidelity.fusion_blocked is whole_too
+                parts = await _parts(services, CaptureSpec(digest, selectors=("*",)), {"x": X})
+                _check_straight(parts, OutputMode.UNMODIFIED)
 
     asyncio.run(work())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.cut_everywhere import cut_everywhere
 
 from onnxscope_server.domain import OutputMode
-from onnxscope_server.rewrite.build import build, unmodified
+from onnxscope_server.rewrite.build import build, build_segments, unmodified
 from onnxscope_server.rewrite.fingerprint import changed, cones, cones_of_file
 
 GELU = """
@@ -200,3 +203,54 @@ def test_of_many_outputs_only_some_are_asked():
     graph = helper.make_graph(nodes, "chain", [helper.make_tensor_value_info("v0", TensorProto.FLOAT, [2])], outputs)
     serialised = helper.make_model(graph).SerializeToString()
     assert cones(serialised, outputs=["v3"]) == {"v3": cones(serialised)["v3"]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("Gemm (x, w)", "Gemm <alpha = 1.0, beta = 1.0, transA = 0, transB = 0> (x, w)", True),
+        ("Gemm (x, w)", "Gemm <alpha = 2.0> (x, w)", False),
+        ("Softmax (x)", "Softmax <axis = -1> (x)", True),
+        ("Softmax (x)", "Softmax <axis = 1> (x)", False),
+        ("com.microsoft.FusedGemm (x, w)", "com.microsoft.FusedGemm <activation = 'Relu'> (x, w)", False),
+    ],
+)
+def test_a_default_is_the_same_written_out_or_not(one, other, equal):
+    """Onnxruntime writes them out in graphs that it changes, and not in those in which it changes nothing."""
+    head = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> g (float[2, 2] x, float[2, 2] w) => (y)'
+    first, second = (
+        cones(onnx.parser.parse_model(f"{head} {{ y = {node} }}".replace("'", '"')).SerializeToString())["y"]
+        for node in (one, other)
+    )
+    assert (first.digest == second.digest) is equal
+    assert (first.operators == second.operators) is equal
+
+
+def test_a_default_is_that_of_the_opset():
+    """Softmax went along axis 1 before opset 13."""
+    head = '<ir_version: 7, opset_import: ["" : 12]> g (float[2, 2, 2] x) => (y)'
+    plain, first, last = (
+        cones(onnx.parser.parse_model(f"{head} {{ y = Softmax {axis} (x) }}").SerializeToString())["y"].digest
+        for axis in ("", "<axis = 1>", "<axis = -1>")
+    )
+    assert plain == first != last
+
+
+def test_a_segment_in_which_nothing_changes_does_what_the_whole_does(model_of, plan_of, run, tmp_path):
+    """Cutting is not taken for a change of the outputs."""
+    model = model_of(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 2] x) => (float[2, 2] y)
+        <float[2, 2] w = {1, 2, 3, 4}> { a = Gemm (x, w)  i = Identity (a)  b = Sin (i)  y = Gemm (b, w) }"""
+    )
+    with cut_everywhere():
+        segments = build_segments(model, plan_of("a", "b", outputs=OutputMode.UNMODIFIED))
+    assert len(segments) == 3
+    values = {"x": np.eye(2, dtype=np.float32)}
+    known = {}
+    for index, segment in enumerate(segments):
+        path = tmp_path / str(index) / "optimised.onnx"
+        path.parent.mkdir()
+        values |= run(replace(segment, inputs=(*segment.inputs, *segment.carried)), values, optimised=path)
+        known |= cones_of_file(path, None, known)
+    plain, _ = optimised_cones(unmodified(model), tmp_path / "plain", run, {"x": values["x"]})
+    assert known["y"].digest == plain["y"].digest

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
+import onnx.defs
 
 _SIZE = 16
 
@@ -58,6 +61,27 @@ def attribute_digest(attribute: onnx.AttributeProto, folder: Path | None) -> byt
     bare.CopyFrom(attribute)
     bare.ClearField("doc_string")
     return digest(b"attribute", bare.SerializeToString(deterministic=True))
+
+
+def is_default(attribute: onnx.AttributeProto, op_type: str, domain: str, version: int | None) -> bool:
+    """Tells whether a node that leaves this attribute out means the same, as far as ONNX knows the operator."""
+    default = _defaults(op_type, domain, version).get(attribute.name)
+    if default is None:
+        return False
+    bare = onnx.AttributeProto()
+    bare.CopyFrom(attribute)
+    bare.ClearField("doc_string")
+    return bare.SerializeToString(deterministic=True) == default
+
+
+@functools.cache
+def _defaults(op_type: str, domain: str, version: int | None) -> Mapping[str, bytes]:
+    try:
+        schema = onnx.defs.get_schema(op_type, version or 0, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    given = {name: one.default_value for name, one in schema.attributes.items() if not one.required}
+    return {name: value.SerializeToString(deterministic=True) for name, value in given.items() if value.type}
 
 
 def _external(tensor: onnx.TensorProto, folder: Path | None) -> bytes:

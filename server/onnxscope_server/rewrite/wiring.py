@@ -13,6 +13,7 @@ import onnx
 from onnxscope_server.rewrite.digests import (
     attribute_digest,
     digest,
+    is_default,
     sparse_digest,
     tensor_digest,
 )
@@ -35,6 +36,7 @@ class Wiring:
         folder: external data that lies here is read; other references stand for their content.
         functions: digest of each local function, by domain and name.
         outer: wiring of the graph that holds this body; None for the main graph.
+        opsets: version of each domain.
         given: digests of inputs that are not the model's own.
     """
 
@@ -44,12 +46,14 @@ class Wiring:
         folder: Path | None,
         functions: dict[Operator, bytes],
         outer: Wiring | None,
+        opsets: Mapping[str, int],
         given: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         self._graph = graph
         self._folder = folder
         self._functions = functions
         self._outer = outer
+        self._opsets = opsets
         self._depth: int = outer._depth + 1 if outer else 0  # noqa: SLF001  the same class
         self._nodes = list(graph.node)
         self._producers = {
@@ -74,7 +78,8 @@ class Wiring:
         """Returns the wiring of a model's main graph."""
         whole = digest(*(function.SerializeToString(deterministic=True) for function in model.functions))
         functions = {(function.domain, function.name): whole for function in model.functions}
-        return cls(model.graph, folder, functions, None, given)
+        opsets = {"" if item.domain in _OWN_DOMAINS else item.domain: item.version for item in model.opset_import}
+        return cls(model.graph, folder, functions, None, opsets, given)
 
     def digest_of(self, name: str) -> bytes:
         """Returns the digest of all that a value is computed from; of no value for the empty name."""
@@ -134,7 +139,10 @@ class Wiring:
         """Returns a digest of what a node says of itself: operator, attributes, number of inputs and outputs."""
         domain = "" if node.domain in _OWN_DOMAINS else node.domain
         attributes = sorted(
-            attribute_digest(attribute, self._folder) for attribute in node.attribute if not _is_graph(attribute)
+            attribute_digest(attribute, self._folder)
+            for attribute in node.attribute
+            # onnxruntime writes defaults out only in graphs in which it changes something
+            if not (_is_graph(attribute) or is_default(attribute, node.op_type, domain, self._opsets.get(domain)))
         )
         return digest(
             domain.encode(),
@@ -147,7 +155,7 @@ class Wiring:
         )
 
     def _body(self, graph: onnx.GraphProto) -> bytes:
-        body = Wiring(graph, self._folder, self._functions, self)
+        body = Wiring(graph, self._folder, self._functions, self, self._opsets)
         outputs = (body.digest_of(item.name) for item in graph.output)
         return digest(str(len(graph.input)).encode(), *outputs)
 
@@ -158,7 +166,7 @@ class Wiring:
         weights = (self._weight(name) for name in node.input)
         counts = Counter([(name, digest(self._own_digest(node), *weights).hex())])
         for graph in _bodies(node):
-            body = Wiring(graph, self._folder, self._functions, self)
+            body = Wiring(graph, self._folder, self._functions, self, self._opsets)
             for inner in range(len(body._nodes)):
                 counts.update(body._operator(inner))
         return counts
