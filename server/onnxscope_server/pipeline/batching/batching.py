@@ -14,6 +14,7 @@ there is a thread for it; while all threads run this very plan nothing would be 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -161,14 +162,14 @@ class Batching:
         request = _Request(prepared, call, rows, loop.time(), loop.create_future())
         lane.waiting.add(caller, request)
         if len(lane.waiting) > self._most_waiting:
-            lane.waiting.pop_of_busiest().result.set_exception(self._crowded())
+            _fail([lane.waiting.pop_of_busiest()], self._crowded())
         self._call(lane)
         try:
             return await request.result
         except asyncio.CancelledError:
             lane.waiting.remove(caller, request)
             batch = request.batch
-            if batch is not None and batch.task is not None and all(one.result.cancelled() for one in batch.requests):
+            if batch is not None and batch.task is not None and all(one.result.done() for one in batch.requests):
                 batch.task.cancel()
             raise
 
@@ -239,17 +240,18 @@ class Batching:
                 request.waited = loop.time() - request.since
             lane.running += 1
             lane.last = len(batch.requests)
-            batch.task = self._start(self._run(lane, batch))
+            batch.task = self._start(self._serve(lane, batch.requests))
+            # also of a task that is cancelled before it begins
+            batch.task.add_done_callback(functools.partial(self._has_ended, lane, batch))
 
-    async def _run(self, lane: _Lane, batch: _Batch) -> None:
-        try:
-            await self._serve(lane, batch.requests)
-        finally:
-            lane.running -= 1
-            self._call(lane)
-            for request in batch.requests:
-                # of a task that was ended from outside
-                request.result.cancel()
+    def _has_ended(self, lane: _Lane, batch: _Batch, _: asyncio.Task[None]) -> None:
+        lane.running -= 1
+        self._call(lane)
+        for request in batch.requests:
+            # of a task that was ended from outside
+            request.result.cancel()
+            # else each would keep what all brought until the garbage collector comes
+            request.batch = None
 
     async def _serve(self, lane: _Lane, requests: list[_Request]) -> None:
         """Runs requests together; where that fails, in halves, until each that fails has failed alone."""
