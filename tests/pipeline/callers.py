@@ -41,7 +41,7 @@ class Runs:
     """Runs of sessions: notes how many rows each has, and holds them up.
 
     Attributes:
-        rows: of each run, in order.
+        rows: of each run, in order; 0 of one that no array is fed.
         ended: how many were ended while they were held.
     """
 
@@ -58,7 +58,7 @@ class Runs:
         original = Session.run_on
 
         def noting(session: Session, feeds: Any, fetches: Any, options: Any = None, *rest: Any) -> Any:
-            rows = next(value.shape[0] if value.ndim else 1 for value in feeds.values())
+            rows = next((len(value) for value in feeds.values() if isinstance(value, np.ndarray) and value.ndim), 0)
             runs.rows.append(rows)
             while rows in runs._held:
                 time.sleep(0.001)
@@ -89,6 +89,8 @@ class Callers:
     """Callers of one model."""
 
     def __init__(self, services: Services, digest: str, runs: Runs) -> None:
+        self.is_closed = False
+        self._services = services
         self.digest = digest
         self.runs = runs
         self.captures: Captures = services.captures._captures
@@ -134,6 +136,11 @@ class Callers:
         """Begins requests of one row each, all of one caller."""
         return [asyncio.create_task(self.run(prepared, inputs, caller=caller)) for inputs in requests_of([1] * count)]
 
+    async def close(self) -> None:
+        """Closes the service."""
+        self.is_closed = True
+        await self._services.close()
+
     def lanes(self) -> list[_Lane]:
         """Returns what there is for kinds of requests."""
         return [lane for lanes in self.batching._lanes.values() for lane in lanes.values()]
@@ -160,13 +167,14 @@ async def calling(text: str, **settings: Any) -> AsyncIterator[Callers]:
     with TemporaryDirectory() as folder, Runs.noted() as runs:
         path = _written(folder, text)
         services = Services.make(EmbeddedSettings(**(chosen | settings)))
+        callers = Callers(services, (await services.models.add_file(path, "model", "")).digest, runs)
         try:
-            callers = Callers(services, (await services.models.add_file(path, "model", "")).digest, runs)
             yield callers
             await until(lambda: not callers.batching._tasks)
             callers.check_idle()
         finally:
-            await services.close()
+            if not callers.is_closed:
+                await callers.close()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == tasks
     assert not {one for one in threading.enumerate() if one.name.startswith("onnxscope")} - threads

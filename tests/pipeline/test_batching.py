@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cut_everywhere import cut_everywhere
 from tests.pipeline.callers import (
     ROWWISE,
     assert_same,
     calling,
     requests_of,
     rows_of,
+    turns,
+    until,
 )
 
 from onnxscope_server.domain import OutputMode, Reduction, ReductionKind, Result
+from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
 from onnxscope_server.settings import EmbeddedSettings
@@ -170,6 +174,91 @@ def test_what_does_not_keep_rows_apart_runs_alone(text: str) -> None:
                 assert_same(result, await callers.alone(prepared, inputs))
 
     asyncio.run(work())
+
+
+def test_where_outputs_are_compared_each_runs_alone() -> None:
+    """One caller's difference is not another's."""
+    text = """(float[r, 4] x) => (float[r, 4] y) <float root = {1.41421356237}, float one = {1.0}, float half = {0.5}> {
+        d = Div (x, root)  e = Erf (d)  p = Add (e, one)  m = Mul (x, p)  y = Mul (m, half) }"""
+
+    async def work() -> None:
+        async with calling(text) as callers:
+            prepared = await callers.prepare("e", outputs=OutputMode.UNMODIFIED)
+            assert prepared.watched
+            assert prepared.plain
+            await callers.ready(prepared, X)
+            requests = requests_of([1, 2, 1])
+            found = await callers.together(prepared, requests)
+            # the rewritten model and the unmodified one
+            assert sorted(callers.runs.rows) == [1, 1, 1, 1, 2, 2]
+            for inputs, result in zip(requests, found, strict=True):
+                assert result.fidelity.max_output_difference is not None
+                assert_same(result, await callers.alone(prepared, inputs))
+
+    asyncio.run(work())
+
+
+def test_what_runs_in_segments_runs_alone() -> None:
+    """A plan that is cut is for large results."""
+
+    async def work() -> None:
+        async with calling(ROWWISE) as callers:
+            with cut_everywhere():
+                prepared = await callers.prepare()
+            assert prepared.watched
+            assert len(prepared.watched.segments) > 1
+            await callers.ready(prepared, X)
+            requests = requests_of([1, 2, 1])
+            found = await callers.together(prepared, requests)
+            # segments behind the first may be fed by it alone
+            assert set(callers.runs.rows) <= {0, 1, 2}
+            for inputs, result in zip(requests, found, strict=True):
+                assert_same(result, await callers.alone(prepared, inputs))
+
+    asyncio.run(work())
+
+
+def test_more_kinds_than_are_kept_are_all_served() -> None:
+    """Also those that wait while others push theirs out."""
+    text = "(float[r, n] x) => (float[r, n] y) { a = Neg (x)  y = Abs (a) }"
+
+    async def work() -> None:
+        async with calling(text) as callers:
+            prepared = await callers.prepare()
+            first = {"x": rows_of(1, 1)}
+            await callers.ready(prepared, first)
+            with callers.runs.held():
+                tasks = [asyncio.create_task(callers.run(prepared, first)) for _ in range(3)]
+                await callers.runs.has_begun(1)
+                others = [{"x": rows_of(1, width)} for width in range(2, 80)]
+                tasks += [asyncio.create_task(callers.run(prepared, one)) for one in (*others, first, first)]
+                await turns(3)
+            found = await asyncio.gather(*tasks)
+            for inputs, result in zip([first] * 3 + others + [first] * 2, found, strict=True):
+                np.testing.assert_array_equal(result.outputs["y"], inputs["x"])  # type: ignore[arg-type]
+            assert len(callers.lanes()) <= 64
+
+    asyncio.run(work())
+
+
+def test_a_mask_that_is_missing_is_told_each_caller(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is blamed in the log for it."""
+    text = "(float[r, p, 2] x) => (float[r, p, 2] y) { a = Neg (x)  y = Abs (a) }"
+    reductions = (("a", Reduction(ReductionKind.MEAN, mask_value="m")),)
+
+    async def work() -> None:
+        async with calling(text) as callers:
+            prepared = await callers.prepare("a", reductions=reductions)
+            inputs = {"x": np.ones((1, 5, 2), np.float32)}
+            for _ in range(4):
+                for error in await asyncio.gather(
+                    *(callers.run(prepared, inputs) for _ in range(3)), return_exceptions=True
+                ):
+                    assert isinstance(error, ReductionInvalidError)
+                await until(lambda: not callers.batching._tasks)
+
+    asyncio.run(work())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_streams_with_state_keep_to_themselves() -> None:

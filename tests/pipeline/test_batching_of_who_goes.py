@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.pipeline.callers import (
     EMBEDDING,
     ROWWISE,
@@ -20,9 +22,17 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import Result
-from onnxscope_server.errors import InputMismatchError, RunFailedError
+from onnxscope_server.domain import Array, Result
+from onnxscope_server.errors import (
+    InputMismatchError,
+    LimitExceededError,
+    RunCancelledError,
+    RunFailedError,
+    UnavailableError,
+)
 
+# of the model EMBEDDING
+TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)
 X = {"x": rows_of(1)}
 
 
@@ -169,6 +179,67 @@ def test_a_run_ends_when_one_of_its_callers_has_its_answer_and_the_others_are_go
                     task.cancel()
                 await asyncio.gather(*others, return_exceptions=True)
                 await until(lambda: callers.runs.ended)
+
+    asyncio.run(work())
+
+
+def test_a_service_that_closes_leaves_nobody_waiting() -> None:
+    """Neither who runs nor who waits: each is told."""
+
+    async def work() -> None:
+        async with calling(ROWWISE) as callers:
+            prepared = await callers.prepare()
+            await callers.ready(prepared, X)
+            with callers.runs.held():
+                running = callers.begin(prepared, 3)
+                await callers.runs.has_begun(1)
+                waiting = callers.begin(prepared, 3)
+                await turns(3)
+                async with asyncio.timeout(5):
+                    await callers.close()
+                    found = await asyncio.gather(*running, *waiting, return_exceptions=True)
+        assert [type(error) for error in found] == [RunCancelledError] * 3 + [UnavailableError] * 3
+
+    asyncio.run(work())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(st.sampled_from(["good", "good", "bad", "go"]), st.integers(1, 5), st.integers(0, 4)), max_size=25
+    ),
+    threads=st.integers(1, 2),
+)
+def test_whatever_comes_goes_and_fails_in_whatever_order(actions: list[tuple[str, int, int]], threads: int) -> None:
+    """Who stays gets the own rows or the own error, and the next is served."""
+
+    async def work() -> None:
+        async with calling(EMBEDDING, run_threads=threads, batch_delay_seconds=0.001, max_waiting_runs=6) as callers:
+            prepared = await callers.prepare("a")
+            await callers.ready(prepared, {"i": np.array([[0, 1]])})
+            tasks: list[tuple[asyncio.Task[Result], Array, bool]] = []
+            for at, (action, number, moment) in enumerate(actions):
+                if action == "go":
+                    for task, *_ in tasks[number - 5 :: 2]:
+                        task.cancel()
+                else:
+                    indices = (np.arange(2 * number).reshape(number, 2) + at) % 4
+                    if action == "bad":
+                        indices[-1, 0] = 9
+                    run = callers.run(prepared, {"i": indices}, caller="abc"[number % 3])
+                    tasks.append((asyncio.create_task(run), indices, action == "bad"))
+                await turns(moment)
+            found = await asyncio.gather(*(task for task, *_ in tasks), return_exceptions=True)
+            for result, (task, indices, is_bad) in zip(found, tasks, strict=True):
+                if isinstance(result, asyncio.CancelledError):
+                    assert task.cancelling()
+                elif not isinstance(result, LimitExceededError):
+                    assert isinstance(result, RunFailedError if is_bad else Result)
+                if isinstance(result, Result):
+                    np.testing.assert_array_equal(result.activations["a"], TABLE[indices])  # type: ignore[arg-type]
+            async with asyncio.timeout(5):
+                await callers.run(prepared, {"i": np.array([[0, 1]])})
+            assert max(callers.runs.rows) <= 8
 
     asyncio.run(work())
 
