@@ -63,19 +63,24 @@ def test_who_fails_fails_alone(bad: list[int]) -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [np.zeros((1, 4)), np.zeros((1, 3), np.float32), np.zeros((1, 4, 1), np.float32)],
-    ids=["type", "size", "rank"],
-)
-def test_what_the_model_does_not_take_disturbs_nobody(wrong: Any) -> None:
+WRONG = {
+    "type": {"x": np.zeros((1, 4))},
+    "size": {"x": np.zeros((1, 3), np.float32)},
+    "rank": {"x": np.zeros((1, 4, 1), np.float32)},
+    "missing": {},
+    "unknown": {**X, "z": np.zeros((1, 4), np.float32)},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_the_model_does_not_take_disturbs_nobody(wrong: dict[str, Any]) -> None:
     """It is refused for itself."""
 
     async def work() -> None:
         async with calling(ROWWISE) as callers:
             prepared = await callers.prepare()
             await callers.ready(prepared, X)
-            requests = [*requests_of([1, 1]), {"x": wrong}]
+            requests = [*requests_of([1, 1]), wrong]
             for _ in range(4):
                 *found, error = await asyncio.gather(
                     *(callers.run(prepared, inputs) for inputs in requests), return_exceptions=True

@@ -47,6 +47,29 @@ def test_a_full_queue_refuses_the_busiest() -> None:
     asyncio.run(work())
 
 
+def test_who_has_gone_takes_no_place() -> None:
+    """As many as may wait can come when those before have gone."""
+
+    async def work() -> None:
+        async with calling(ROWWISE, max_waiting_runs=4) as callers:
+            prepared = await callers.prepare()
+            await callers.ready(prepared, X)
+            with callers.runs.held():
+                first = callers.begin(prepared, 1)
+                await callers.runs.has_begun(1)
+                gone = callers.begin(prepared, 4)
+                await turns(3)
+                for task in gone:
+                    task.cancel()
+                await turns(3)
+                others = callers.begin(prepared, 4)
+                await turns(3)
+            await asyncio.gather(*first, *others)
+            assert callers.runs.rows == [1, 4]
+
+    asyncio.run(work())
+
+
 def test_many_requests_of_one_caller_starve_no_other() -> None:
     """Who comes last with one request is in the next run."""
 
