@@ -20,10 +20,11 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import OutputMode, Reduction, ReductionKind, Result
+from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind, Result
 from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
+from onnxscope_server.run.values import DTYPES
 from onnxscope_server.settings import EmbeddedSettings
 
 # the rows of t are its last axis, the ones of s two a row, and k is the same whatever is asked
@@ -124,6 +125,35 @@ def test_parts_bring_what_a_whole_result_does(outputs: OutputMode) -> None:
                 assert {"plan", "session", "run"} <= set(end.timings)
                 wanted = await callers.alone(prepared, inputs)
                 assert_same(Result(values.activations, values.outputs, {}, end.timings, end.fidelity), wanted)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_callers_own_memory_is_left_alone(count: int) -> None:
+    """Who may run with others gets arrays, also where nobody else came."""
+    asked = []
+
+    def memory(data_type: DataType, shape: tuple[int, ...]) -> Any:
+        asked.append(shape)
+        return np.empty(shape, DTYPES[data_type])
+
+    async def work() -> None:
+        async with calling(ROWWISE) as callers:
+            prepared = await callers.prepare()
+            await callers.ready(prepared, X)
+            for _ in range(2):
+                await callers.captures.run(prepared, Call(X, {}, memory))
+            # shapes are known from now on
+            assert asked
+            asked.clear()
+            callers.runs.rows.clear()
+            calls = [Call(inputs, {}, memory) for inputs in requests_of([1] * count)]
+            found = await asyncio.gather(*(callers.batching.run(prepared, call, "a") for call in calls))
+            assert callers.runs.rows == [count]
+            assert not asked
+            for call, result in zip(calls, found, strict=True):
+                assert_same(result, await callers.alone(prepared, call.inputs))
 
     asyncio.run(work())
 
