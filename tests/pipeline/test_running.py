@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Result, Segment
-from onnxscope_server.errors import ModelInvalidError, ReductionInvalidError, RunFailedError
+from onnxscope_server.errors import LimitExceededError, ModelInvalidError, ReductionInvalidError, RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
@@ -71,6 +71,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 async def _all(runner: Runner, made: tuple[Chain, Any], call: Call, seen: ShapesSeen | None = None) -> list[Result]:
     async with aclosing(running.run(runner, *made, call, seen or ShapesSeen())) as parts:
         return [part async for part in parts]
+
+
+async def _rest(parts: AsyncIterator[Result]) -> list[Result]:
+    return [part async for part in parts]
 
 
 async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list[str]) -> None:
@@ -359,5 +363,31 @@ def test_a_value_is_handed_on_no_longer_than_it_is_needed(
                     assert [at for at in there if value in there[at]] == [
                         at for at in there if first[value] <= at <= end
                     ]
+
+    asyncio.run(work())
+
+
+def test_a_run_that_has_begun_is_not_refused(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits its turn again after its caller has made room, however many others wait: they came later."""
+    monkeypatch.setattr(running, "_PARTS", 1)
+    chain, plan = chain_of(_LONG)
+
+    async def work() -> None:
+        runner = Runner(1, 1)
+        async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
+            first = await anext(parts)
+            await runner.during(lambda _: None)
+            gate = threading.Event()
+            others = [asyncio.create_task(runner.during(lambda _: gate.wait(5))) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(LimitExceededError):
+                await runner.during(lambda _: None)
+            rest = asyncio.create_task(_rest(parts))
+            await asyncio.wait((rest,), timeout=0.02)
+            gate.set()
+            await asyncio.gather(*others)
+            found = [first, *await rest]
+        assert len(found) == len(chain.segments)
+        await runner.close()
 
     asyncio.run(work())

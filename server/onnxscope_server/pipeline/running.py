@@ -78,7 +78,7 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
                 if walk.is_done:
                     return
             if not is_going and not walk.is_done and walk.has_room:
-                going = asyncio.create_task(runner.during(partial(walk.go, _waking(wake))))
+                going = asyncio.create_task(runner.during(partial(walk.go, _waking(wake)), has_begun=going is not None))
                 going.add_done_callback(lambda _: wake.set())
             if walk.parts:
                 yield walk.taken()

@@ -57,11 +57,12 @@ class Runner:
         """
         return await self.during(lambda options: session.run(feeds, fetches, options, into))
 
-    async def during(self, work: Callable[[Any], T]) -> T:
+    async def during(self, work: Callable[[Any], T], *, has_begun: bool = False) -> T:
         """Does work that runs sessions, in one of the threads for that.
 
         Args:
             work: takes the run options for its runs; where the caller is cancelled, their `terminate` is set.
+            has_begun: it goes on with what was accepted before, and is not refused however many wait.
 
         Raises:
             What the work raises.
@@ -77,7 +78,7 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, work, options), stop)
+            return await self._runs.do(functools.partial(_run, work, options), stop, has_begun=has_begun)
         finally:
             self._active.discard(options)
 
