@@ -90,6 +90,11 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
             await asyncio.gather(going, return_exceptions=True)
 
 
+async def at_once(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> Result:
+    """Runs a chain of one segment once, as `run` does, and returns what it brings."""
+    return await runner.during(_Walk(chain, plan, call, seen).step)
+
+
 def _waking(wake: asyncio.Event) -> Callable[[], object]:
     loop = asyncio.get_running_loop()
     return lambda: loop.call_soon_threadsafe(wake.set)
@@ -135,14 +140,15 @@ class _Walk:
             options: for onnxruntime's runs.
         """
         while not self.is_done and self.has_room:
-            part = self._step(options)
+            part = self.step(options)
             self._at += 1
             self.parts.append(part)
             del part
             self.is_done |= self._at == len(self._chain.segments)
             tell()
 
-    def _step(self, options: Any) -> Result:
+    def step(self, options: Any) -> Result:
+        """Runs one segment; returns what it brings."""
         segment, session = self._chain.segments[self._at], self._chain.session(self._at)
         carried = {name: self._handles[name] for name in segment.carried}
         made, handed = self._ran(
