@@ -25,6 +25,7 @@ from onnxscope_server.domain import (
 )
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
 from onnxscope_server.pipeline import running, unused_slots
+from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.pipeline.running import Call
@@ -84,6 +85,7 @@ class Captures:
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
         self._seen = ShapesSeen()
+        self._brief = BriefRuns()
         # plans that don't run as they are, or not as well, and what runs instead
         self._instead: OrderedDict[Plan, Plan] = OrderedDict()
 
@@ -251,7 +253,9 @@ class Captures:
             watched = replace(call, kept=prepared.watched.outputs) if prepared.plain else call
             with unused_slots.blamed(slots):
                 if prepared.is_one_run:
-                    last = await running.at_once(self._runner, prepared.watched, plan, call, self._seen)
+                    last = await running.at_once(
+                        self._runner, prepared.watched, plan, call, self._seen, self._brief, model
+                    )
                     unused_slots.check_made(model, plan, slots, last.activations)
                 else:
                     async with aclosing(running.run(self._runner, prepared.watched, plan, watched, self._seen)) as parts:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Array, Memory, Plan, Result, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
+from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
@@ -90,9 +92,30 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
             await asyncio.gather(going, return_exceptions=True)
 
 
-async def at_once(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> Result:
-    """Runs a chain of one segment once, as `run` does, and returns what it brings."""
-    return await runner.during(_Walk(chain, plan, call, seen).step)
+async def at_once(
+    runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, brief: BriefRuns, model: CatalogModel
+) -> Result:
+    """Runs a chain of one segment once, as `run` does, and returns what it brings.
+
+    Args:
+        runner: runs sessions.
+        chain: what to run.
+        plan: what the chain was made for.
+        call: what it runs on.
+        seen: shapes that outputs had before.
+        brief: runs that need no thread.
+        model: what the plan is of.
+
+    Raises:
+        As `run`.
+    """
+    session, given = chain.session(0), shapes_of(call.inputs, call.masks)
+    if given is None or not session.is_on_cpu:
+        return await runner.during(_Walk(chain, plan, call, seen).step)
+    is_brief = brief.has(session, given)
+    walk = _Walk(chain, plan, replace(call, memory=None) if is_brief else call, seen)
+    work = brief.timed(session, given, lambda: model.is_steady, walk.step)
+    return runner.here(work) if is_brief else await runner.during(work)
 
 
 def _waking(wake: asyncio.Event) -> Callable[[], object]:
