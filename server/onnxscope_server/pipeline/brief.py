@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +14,11 @@ from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.pipeline.shapes_seen import InputShapes
 from onnxscope_server.run.session import Session
 
-# of the thread that runs: to wait for a thread that takes over and back costs as much, or more
-_MOST_SECONDS = 150e-6
+# a thread that takes over, and the loop after it, cost as much or more
+_MOST_SECONDS = 200e-6
 # above that the result is best written where the caller wants it, which may mean making that memory
 _MOST_BYTES = 64 << 10
-_RUNS = 8
+_RUNS = 4
 _KEPT = 64
 
 
@@ -49,7 +48,12 @@ class BriefRuns:
             return counts is not None and counts.get(given, 0) >= _RUNS
 
     def timed(
-        self, session: Session, given: InputShapes, is_steady: Callable[[], bool], work: Callable[[Any], Result]
+        self,
+        session: Session,
+        given: InputShapes,
+        is_steady: Callable[[], bool],
+        work: Callable[[Any], Result],
+        clock: Callable[[], float],
     ) -> Callable[[Any], Result]:
         """Returns the work of one run, which then learns how long it took.
 
@@ -58,13 +62,13 @@ class BriefRuns:
             given: what it runs on.
             is_steady: tells whether shapes alone say how long runs take; asked in the thread of the first brief run.
             work: takes the options of the run.
+            clock: gives seconds.
         """
 
         def run(options: Any) -> Result:
-            # not the clock's: waiting for the interpreter or for a core is none of the run's time
-            start = time.thread_time()
+            start = clock()
             result = work(options)
-            seconds = time.thread_time() - start
+            seconds = clock() - start
             self._learn(session, given, is_brief=seconds <= _MOST_SECONDS and _is_small(result) and is_steady())
             return result
 

@@ -258,7 +258,9 @@ class Captures:
                     )
                     unused_slots.check_made(model, plan, slots, last.activations)
                 else:
-                    async with aclosing(running.run(self._runner, prepared.watched, plan, watched, self._seen)) as parts:
+                    async with aclosing(
+                        running.run(self._runner, prepared.watched, plan, watched, self._seen)
+                    ) as parts:
                         async for part in parts:
                             unused_slots.check_made(model, plan, slots, part.activations)
                             outputs |= part.outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from onnxscope_server.run.values import Handle
 # what may wait to be taken before the next segment runs
 _PARTS = 8
 _PARTS_BYTES = 24 << 20
+# by whether the loop does a run: in a thread, waiting for the interpreter is none of its time
+CLOCKS = {True: time.perf_counter, False: time.thread_time}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ async def at_once(
         return await runner.during(_Walk(chain, plan, call, seen).step)
     is_brief = brief.has(session, given)
     walk = _Walk(chain, plan, replace(call, memory=None) if is_brief else call, seen)
-    work = brief.timed(session, given, lambda: model.is_steady, walk.step)
+    work = brief.timed(session, given, lambda: model.is_steady, walk.step, CLOCKS[is_brief])
     return runner.here(work) if is_brief else await runner.during(work)
 
 
