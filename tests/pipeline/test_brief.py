@@ -110,7 +110,7 @@ def test_brief_runs_need_no_thread(relu: Path, threads: list[bool]) -> None:
 def test_a_session_whose_runs_turn_slow_goes_back_to_threads(
     relu: Path, threads: list[bool], seconds: list[float]
 ) -> None:
-    """One slow run is enough, and a few brief ones bring it back."""
+    """One slow run is enough to have the next in a thread, and a few brief ones bring it back."""
 
     async def work(capture: Any) -> None:
         for _ in range(LEARNING):
@@ -126,6 +126,22 @@ def test_a_session_whose_runs_turn_slow_goes_back_to_threads(
         for _ in range(LEARNING):
             await capture(X)
         assert threads[-1]
+
+    _with(relu, work)
+
+
+def test_one_run_that_was_held_up(relu: Path, threads: list[bool], seconds: list[float]) -> None:
+    """A thread does the next run; where that is brief, the loop does those behind it."""
+
+    async def work(capture: Any) -> None:
+        for _ in range(LEARNING):
+            await capture(X)
+        seconds[0] = 0.01
+        await capture(X)
+        seconds[0] = 0.0
+        await capture(X)
+        await capture(X)
+        assert threads[-3:] == [True, False, True]
 
     _with(relu, work)
 

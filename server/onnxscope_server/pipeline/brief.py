@@ -33,7 +33,8 @@ def shapes_of(inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> InputS
 class BriefRuns:
     """Knows which runs are brief: by the session and the shapes of what it runs on.
 
-    A run is when the last few of the kind were, and stays it until one was not. Threads may share it.
+    A run is when the last few of the kind were. After one that was not, a thread does the next, and where that is not
+    brief either it takes a few again. Threads may share it.
     """
 
     def __init__(self) -> None:
@@ -77,7 +78,9 @@ class BriefRuns:
     def _learn(self, session: Session, given: InputShapes, *, is_brief: bool) -> None:
         with self._lock:
             counts = self._counts.setdefault(session, OrderedDict())
-            counts[given] = min(_RUNS, counts.get(given, 0) + 1) if is_brief else 0
+            count = counts.get(given, 0)
+            # the loop may have been held up from outside: a thread, whose clock can tell, has the next one
+            counts[given] = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
             while len(counts) > _KEPT:
                 counts.popitem(last=False)
 
