@@ -179,7 +179,8 @@ class Captures:
                 async for part in parts:
                     if part.timings and len(groups) > 1:
                         ends.append(Result({}, {}, {}, part.timings, part.fidelity))
-                        yield Result(part.activations, part.outputs, part.scalings)
+                        if _keys(part):
+                            yield Result(part.activations, part.outputs, part.scalings)
                     else:
                         yield part
         if ends:
