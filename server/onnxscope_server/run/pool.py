@@ -66,9 +66,13 @@ class Pool:
             await self._permits.acquire()
         self._executor.shutdown()
 
-    async def _permit(self, *, has_begun: bool) -> None:
+    def check_open(self) -> None:
+        """Raises UnavailableError where the pool is closed."""
         if self._closed:
             raise UnavailableError("the server is stopping; try again when it is back")
+
+    async def _permit(self, *, has_begun: bool) -> None:
+        self.check_open()
         if self._permits.locked() and self._waiting >= self._queue and not has_begun:
             raise LimitExceededError(
                 f"{self._waiting} calls wait already, as many as {self._setting} allows; try again later",
