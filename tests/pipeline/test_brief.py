@@ -200,3 +200,59 @@ def test_a_brief_run_fails_as_others_do(relu: Path, monkeypatch: pytest.MonkeyPa
                 await capture(X)
 
     _with(relu, work)
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    """The session of each run."""
+    seen: list[Session] = []
+    run_on = Session.run_on
+
+    def noted(self: Session, *args: Any) -> Any:
+        seen.append(self)
+        return run_on(self, *args)
+
+    monkeypatch.setattr(Session, "run_on", noted)
+    return seen
+
+
+async def _until(capture: Any, done: Callable[[], bool]) -> None:
+    for _ in range(500):
+        await capture(X)
+        if done():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.mark.usefixtures("seconds")
+def test_brief_runs_come_to_wake_no_other_threads(relu: Path, sessions: list[Session]) -> None:
+    """A session that computes in one thread, and gives the same bits, does them then."""
+
+    async def work(capture: Any) -> None:
+        first = (await capture(X)).activations["h"]
+        one = sessions[0]
+        # it is tried once beside the first before it serves anybody
+        await _until(capture, lambda: sessions[-1] is not one and sum(found is not one for found in sessions) > 3)
+        result = await capture(X)
+        np.testing.assert_array_equal(result.activations["h"], first)
+        assert sessions[-1] is not one
+
+    _with(relu, work)
+
+
+@pytest.mark.usefixtures("seconds")
+def test_other_bits_are_not_taken(tmp_path: Path, sessions: list[Session]) -> None:
+    """Where the two don't agree to the last bit, as where chance decides, the first session goes on."""
+    path = _model(tmp_path, helper.make_node("RandomNormalLike", ["x"], ["h"]))
+
+    async def work(capture: Any) -> None:
+        await capture(X)
+        one = sessions[0]
+        await _until(capture, lambda: any(found is not one for found in sessions))
+        for _ in range(10):
+            await capture(X)
+            await asyncio.sleep(0.005)
+        assert sum(found is not one for found in sessions) == 1
+
+    _with(path, work)

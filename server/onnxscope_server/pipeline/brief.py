@@ -1,4 +1,8 @@
-"""Runs that take less time than a thread would need to take them over: the event loop does those itself."""
+"""Runs that take less time than a thread would need to take them over: the event loop does those itself.
+
+They wake no other threads either, which on busy cores may not come for milliseconds: another session of the same
+segment computes them in the loop's thread alone, if it gives the same bits.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ import numpy as np
 
 from onnxscope_server.domain import Array, Result, Value
 from onnxscope_server.pipeline.shapes_seen import InputShapes
-from onnxscope_server.run.session import Session
+from onnxscope_server.run.chain import Chain
+from onnxscope_server.run.session import Feeds, Session
 
 # a thread that takes over, and the loop after it, cost as much or more
 _MOST_SECONDS = 200e-6
@@ -41,6 +46,8 @@ class BriefRuns:
         self._lock = threading.Lock()
         # how many of the last runs were brief
         self._counts: WeakKeyDictionary[Session, OrderedDict[InputShapes, int]] = WeakKeyDictionary()
+        # sessions that compute without threads, None where there is none, or none yet
+        self._single: WeakKeyDictionary[Session, OrderedDict[InputShapes, Session | None]] = WeakKeyDictionary()
 
     def has(self, session: Session, given: InputShapes) -> bool:
         """Tells whether the next run will be brief, as far as one can know."""
@@ -75,6 +82,38 @@ class BriefRuns:
 
         return run
 
+    def wants_single(self, session: Session, given: InputShapes) -> bool:
+        """Tells whether it is time for `find_single`: once for each kind of run."""
+        with self._lock:
+            known = self._single.setdefault(session, OrderedDict())
+            if given in known:
+                return False
+            known[given] = None
+            while len(known) > _KEPT:
+                known.popitem(last=False)
+            return True
+
+    def single(self, session: Session, given: InputShapes) -> Session | None:
+        """Returns a session that does a brief run without other threads; None where the first one is to do it."""
+        known = self._single.get(session)
+        return None if known is None else known.get(given)
+
+    def find_single(self, chain: Chain, given: InputShapes, feeds: Feeds) -> None:
+        """Makes that session, and keeps it where it gives the same bits.
+
+        Args:
+            chain: of one segment.
+            given: what it runs on.
+            feeds: of such a run.
+        """
+        session, other = chain.session(0), chain.without_threads()
+        if other is None:
+            return
+        names = list(session.outputs)
+        if _same_bits(session.run(feeds, names), other.run(feeds, names)):
+            with self._lock:
+                self._single.setdefault(session, OrderedDict())[given] = other
+
     def _learn(self, session: Session, given: InputShapes, *, is_brief: bool) -> None:
         with self._lock:
             counts = self._counts.setdefault(session, OrderedDict())
@@ -83,6 +122,14 @@ class BriefRuns:
             counts[given] = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
             while len(counts) > _KEPT:
                 counts.popitem(last=False)
+
+
+def _same_bits(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    pairs = [(value, other[name]) for name, value in one.items()]
+    return all(
+        isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in pairs
+    )
 
 
 def _is_small(result: Result) -> bool:

@@ -118,7 +118,12 @@ async def at_once(
     if given is None or not session.is_on_cpu:
         return await runner.during(_Walk(chain, plan, call, seen).step)
     is_brief = brief.has(session, given)
-    walk = _Walk(chain, plan, replace(call, memory=None) if is_brief else call, seen)
+    if is_brief:
+        if brief.wants_single(session, given):
+            runner.begin(brief.find_single, chain, given, feeds_of(chain.segments[0], call.inputs, call.masks))
+        walk = _Walk(chain, plan, replace(call, memory=None), seen, brief.single(session, given))
+    else:
+        walk = _Walk(chain, plan, call, seen)
     work = brief.timed(session, given, lambda: model.is_steady, walk.step, CLOCKS[is_brief])
     return runner.here(work) if is_brief else await runner.during(work)
 
@@ -150,14 +155,16 @@ class _Walk:
         plan: what the chain was made for.
         call: what it runs on.
         seen: shapes that outputs had before.
+        session: runs the one segment there is, in place of the chain's own; None for that.
 
     Attributes:
         parts: what segments have brought and nobody has taken yet.
         is_done: whether nothing is left to run.
     """
 
-    def __init__(self, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> None:
+    def __init__(self, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, session: Session | None = None) -> None:
         self._chain = chain
+        self._session = session
         self._call = call
         self._seen = seen
         self._types = {capture.address: capture.type for capture in plan.captures}
@@ -211,7 +218,7 @@ class _Walk:
 
     def step(self, options: Any) -> Result:
         """Runs one segment; returns what it brings."""
-        segment, session = self._chain.segments[self._at], self._chain.session(self._at)
+        segment, session = self._chain.segments[self._at], self._session or self._chain.session(self._at)
         carried = {name: self._handles[name] for name in segment.carried}
         feeds = {**feeds_of(segment, self._call.inputs, self._call.masks), **carried}
         made, handed, written = self._ran(session, feeds, options)
