@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -69,6 +70,9 @@ async def _run(settings: Settings) -> None:
 
 
 def _ready(server: Server) -> None:
+    # what is there by now stays: collections that went through all of it would hold up calls
+    gc.collect()
+    gc.freeze()
     _log.info("serving on port %d", server.port)
 
 

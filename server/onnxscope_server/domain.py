@@ -372,7 +372,7 @@ class Result:
     """What a run, or a part of one, brought: values by address and by output name, seconds per stage, fidelity.
 
     `scalings` are the scales and zero points of quantised activations, by address. Only the last part of a run has
-    timings and a fidelity, and that has no values.
+    timings and a fidelity.
     """
 
     activations: Mapping[str, Value]

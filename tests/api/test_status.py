@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -16,7 +17,7 @@ from onnxscope.v1.model_service_pb2_grpc import ModelServiceStub
 from onnxscope.v1.probe_service_pb2 import ListProbesRequest
 from onnxscope.v1.probe_service_pb2_grpc import ProbeServiceStub
 from onnxscope_server import errors
-from onnxscope_server.api.status import STATUS, domain_error, status_details
+from onnxscope_server.api.status import STATUS, _Guard, domain_error, status_details
 
 CLIENT_ONLY = {"UNSPECIFIED", "DEADLINE_EXCEEDED"}
 
@@ -51,6 +52,20 @@ def test_unforeseen_errors_keep_their_text_to_the_log(caplog: pytest.LogCaptureF
     assert "/secret/path" not in error.message
     assert error.metadata["request_id"] in error.message
     assert error.metadata["request_id"] in caplog.text
+
+
+def test_a_caller_who_has_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """GRPC can't send to it, maybe before it cancels the call: that is counted as cancelled and not logged."""
+    seen: list[str] = []
+
+    async def work() -> None:
+        async with _Guard(None, lambda reason, _: seen.append(reason)):
+            raise grpc.aio.InternalError("Failed ExecuteBatch")
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(work())
+    assert seen == ["CANCELLED"]
+    assert not caplog.records
 
 
 def test_long_texts_are_cut_to_fit_a_header() -> None:

@@ -15,6 +15,7 @@ _BATCHING = Figure(
     "digits CNN, one hook point, 32 concurrent callers, requests a second against the same server without batching",
     3.0,
     at_most=False,
+    reached=1.3,
 )
 _CALLERS = 32
 # of callers

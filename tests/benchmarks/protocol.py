@@ -27,4 +27,5 @@ def request(digest: str) -> bytes:
         layout=tensor_pb.ValueLayout(array=array),
         data=row.tobytes(),
     )
-    return capture_pb.CaptureRequest(spec=spec, inputs=[tensor_pb.ValuePart(start=start)]).SerializeToString()
+    request = capture_pb.CaptureRequest(spec=spec, inputs=[tensor_pb.ValuePart(start=start)], last=True)
+    return request.SerializeToString()

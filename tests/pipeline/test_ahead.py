@@ -20,21 +20,22 @@ class Source:
 
     Args:
         count: of parts.
-        size: of each, in bytes.
+        sizes: in bytes, of one after the other, the last of which all further ones have.
         error: raised behind the last.
     """
 
-    def __init__(self, count: int, size: int = 1, error: Exception | None = None) -> None:
+    def __init__(self, count: int, *sizes: int, error: Exception | None = None) -> None:
         self.made = 0
         self.closed = False
-        self._count, self._size, self._error = count, size, error
+        self._count, self._sizes, self._error = count, sizes or (1,), error
 
     async def parts(self) -> AsyncGenerator[Result, None]:
         """Makes the parts."""
         try:
             for index in range(self._count):
                 self.made += 1
-                yield Result({str(index): np.zeros(self._size, np.int8)}, {})
+                size = self._sizes[min(index, len(self._sizes) - 1)]
+                yield Result({str(index): np.zeros(size, np.int8)}, {})
             if self._error is not None:
                 raise self._error
             if self._count == 0:
@@ -82,6 +83,22 @@ def test_no_more_is_made_than_is_said(monkeypatch: pytest.MonkeyPatch, size: int
                 assert taken <= source.made <= taken + most
         assert source.made < 11
         assert source.closed
+
+    _run(work())
+
+
+@pytest.mark.parametrize("sizes", [(1, 2000, 1), (2000, 1, 2000, 1), (1, 1, 2000, 2000, 1)])
+def test_nothing_is_made_behind_a_large_part(monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]) -> None:
+    """Not before it has been taken care of itself, whatever came before it."""
+    monkeypatch.setattr(module, "_LARGE_BYTES", 1000)
+
+    async def work() -> None:
+        source = Source(len(sizes), *sizes)
+        async with aclosing(ahead(source.parts())) as parts:
+            for taken, size in enumerate(sizes, 1):
+                await anext(parts)
+                await _settle()
+                assert source.made == taken or size == 1
 
     _run(work())
 

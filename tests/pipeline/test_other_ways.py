@@ -17,12 +17,13 @@ from tests.cut_everywhere import cut_everywhere
 
 from onnxscope_server.app import Services
 from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, Result, Segment
-from onnxscope_server.errors import ModelInvalidError, RunFailedError
+from onnxscope_server.errors import ModelInvalidError, OutOfMemoryError, RunFailedError
 from onnxscope_server.pipeline import capture as module
 from onnxscope_server.pipeline.fidelity import Verdicts
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.rewrite.build import build_segments
 from onnxscope_server.run.chain import Chain
+from onnxscope_server.run.session import Session
 from onnxscope_server.settings import EmbeddedSettings
 
 X = np.arange(1, 5, dtype=np.float32)
@@ -121,10 +122,10 @@ def test_a_segment_that_fails_is_made_up_for_by_the_whole(
     monkeypatch.setattr(module, "build_segments", builds)
     first, *later = _capture(tmp_path, _STRAIGHT, [{"x": X}] * 3, outputs)
     _check_straight(first, outputs)
-    assert len(first) > 2
+    assert len(first) == broken + 1
     for parts in later:
         _check_straight(parts, outputs)
-        assert len(parts) == 2
+        assert len(parts) == 1
     assert [plan.whole for plan in builds.plans] == [False, True]
 
 
@@ -201,3 +202,47 @@ def test_a_cut_that_costs_the_outputs_is_not_made(
                 _check_straight(parts, OutputMode.UNMODIFIED)
 
     asyncio.run(work())
+
+
+def test_a_lack_of_memory_is_no_matter_of_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing else is tried: the whole graph would need more."""
+    builds = Builds(lambda _: None)
+    monkeypatch.setattr(module, "build_segments", builds)
+    original = Session.run_on
+
+    def run_on(self: Session, *rest: Any, **more: Any) -> Any:
+        if "c" in self.segment.captures:
+            raise OutOfMemoryError("there is no more memory")
+        return original(self, *rest, **more)
+
+    monkeypatch.setattr(Session, "run_on", run_on)
+    with pytest.raises(OutOfMemoryError):
+        _capture(tmp_path, _STRAIGHT, [{"x": X}], OutputMode.NONE)
+    assert [plan.whole for plan in builds.plans] == [False]
+
+
+def test_what_was_prepared_before_runs_in_the_way_that_was_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stream prepares once: none of its later batches fails first."""
+    failed: list[str] = []
+    original = Session.run_on
+
+    def run_on(self: Session, *rest: Any, **more: Any) -> Any:
+        if "c" in self.segment.captures and self.segment.carried:
+            failed.append("c")
+            raise RunFailedError("it failed", detail="it failed")
+        return original(self, *rest, **more)
+
+    monkeypatch.setattr(Session, "run_on", run_on)
+
+    async def work() -> None:
+        async with _served(tmp_path, _STRAIGHT) as (services, digest):
+            captures = services.captures._captures
+            prepared = await captures.prepare(CaptureSpec(digest, selectors=("*",), outputs=OutputMode.NONE))
+            for _ in range(3):
+                async with aclosing(captures.parts(prepared, Call({"x": X}, {}))) as parts:
+                    _check_straight([part async for part in parts], OutputMode.NONE)
+
+    asyncio.run(work())
+    assert failed == ["c"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Result
-from onnxscope_server.errors import ModelInvalidError, ReductionInvalidError, RunFailedError
+from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Result, Segment
+from onnxscope_server.errors import LimitExceededError, ModelInvalidError, ReductionInvalidError, RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
@@ -70,6 +71,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 async def _all(runner: Runner, made: tuple[Chain, Any], call: Call, seen: ShapesSeen | None = None) -> list[Result]:
     async with aclosing(running.run(runner, *made, call, seen or ShapesSeen())) as parts:
         return [part async for part in parts]
+
+
+async def _rest(parts: AsyncIterator[Result]) -> list[Result]:
+    return [part async for part in parts]
 
 
 async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list[str]) -> None:
@@ -257,5 +262,132 @@ def test_a_missing_mask_is_named(chain_of: Make) -> None:
             parts = await _all(runner, made, Call({"x": x}, {"weights": np.eye(2, 3)}))
             (reduced,) = (part.activations["b"] for part in parts if "b" in part.activations)
             np.testing.assert_array_equal(reduced, np.ones((2, 4)))  # type: ignore[arg-type]
+
+    asyncio.run(work())
+
+
+async def _until(happened: Callable[[], bool]) -> None:
+    """Waits for what happens in threads."""
+    async with asyncio.timeout(20):
+        while not happened():  # noqa: ASYNC110  # threads set no event of asyncio's
+            await asyncio.sleep(0.001)
+
+
+def test_sessions_are_made_while_earlier_segments_run(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first there is one; the others are there before the first segment has run to its end."""
+    chain, plan = chain_of(_LONG)
+    made, original = threading.Event(), Session.run_on
+
+    def run_on(*rest: Any, **more: Any) -> Any:
+        assert made.wait(20)
+        return original(*rest, **more)
+
+    monkeypatch.setattr(Session, "run_on", run_on)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            assert len(chain.sessions) == 1
+            running_all = asyncio.create_task(_all(runner, (chain, plan), Call({"x": X}, {})))
+            try:
+                await _until(chain.is_made)
+                assert not running_all.done()
+            finally:
+                made.set()
+            assert len(await running_all) == len(chain.segments)
+
+    asyncio.run(work())
+
+
+def test_a_part_needs_no_later_session(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while the making of one hangs; each session is made once, whoever needs it first."""
+    chain, plan = chain_of(_LONG)
+    gate, original = threading.Event(), Session.__init__
+    made: list[str] = []
+
+    def init(self: Session, segment: Segment, *rest: Any, **more: Any) -> None:
+        made.extend(segment.captures)
+        if "v2" in segment.captures:
+            assert gate.wait(20)
+        original(self, segment, *rest, **more)
+
+    monkeypatch.setattr(Session, "__init__", init)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
+                try:
+                    found = [await anext(parts), await anext(parts)]
+                    await _until(lambda: "v2" in made)
+                finally:
+                    gate.set()
+                found += [part async for part in parts]
+            assert [name for part in found for name in part.activations] == [*(f"v{at}" for at in range(9)), "y"]
+            assert sorted(made) == sorted({*made})
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("memory", [None, _memory])
+def test_a_value_is_handed_on_no_longer_than_it_is_needed(
+    chain_of: Make, monkeypatch: pytest.MonkeyPatch, memory: Any
+) -> None:
+    """`a` crosses one cut, `b` three of them: behind the last node that reads it nobody has it."""
+    made = chain_of(
+        """(float[4] x) => (float[4] y) {
+            a = Neg (x)  b = Abs (a)  c = Neg (b)  d = Add (c, b)  e = Add (d, b)  f = Neg (e)  y = Neg (f) }"""
+    )
+    handed: dict[str, weakref.ref[Any]] = {}
+    there: dict[str, set[str]] = {}
+    original = Session.run_on
+
+    def run_on(self: Session, feeds: Any, *rest: Any, **more: Any) -> Any:
+        handed.update({name: weakref.ref(feeds[name].ort_value) for name in self.segment.carried})
+        result = original(self, feeds, *rest, **more)
+        (at, *_) = self.segment.captures
+        there[at] = {name for name, reference in handed.items() if reference() is not None}
+        return result
+
+    monkeypatch.setattr(Session, "run_on", run_on)
+
+    async def work() -> None:
+        seen = ShapesSeen()
+        async with _runner() as runner:
+            for _ in range(2):
+                handed.clear()
+                there.clear()
+                parts = await _all(runner, made, Call({"x": X}, {}, memory), seen)
+                np.testing.assert_array_equal(parts[-1].outputs["y"], X)  # type: ignore[arg-type]
+                last = {"a": "b", "b": "e", "c": "d", "d": "e", "e": "f", "f": "y"}
+                first = dict(zip("abcdef", "bcdefy", strict=True))
+                for value, end in last.items():
+                    assert [at for at in there if value in there[at]] == [
+                        at for at in there if first[value] <= at <= end
+                    ]
+
+    asyncio.run(work())
+
+
+def test_a_run_that_has_begun_is_not_refused(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits its turn again after its caller has made room, however many others wait: they came later."""
+    monkeypatch.setattr(running, "_PARTS", 1)
+    chain, plan = chain_of(_LONG)
+
+    async def work() -> None:
+        runner = Runner(1, 1)
+        async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
+            first = await anext(parts)
+            await runner.during(lambda _: None)
+            gate = threading.Event()
+            others = [asyncio.create_task(runner.during(lambda _: gate.wait(5))) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(LimitExceededError):
+                await runner.during(lambda _: None)
+            rest = asyncio.create_task(_rest(parts))
+            await asyncio.wait((rest,), timeout=0.02)
+            gate.set()
+            await asyncio.gather(*others)
+            found = [first, *await rest]
+        assert len(found) == len(chain.segments)
+        await runner.close()
 
     asyncio.run(work())

@@ -28,6 +28,24 @@ _COUNTED = """(float[6] x) => (int64[1, N] y) {
 _PLAIN = "(float[N] x) => (float[N] y) { a = Neg (x)  y = Abs (a) }"
 _FAILING = "(float[4] x, int64[2] n) => (float[R, C] y) { a = Neg (x)  y = Reshape (a, n) }"
 
+# operators whose outputs' shapes depend on what is in x and k, not on their shapes
+_OPERATORS = {
+    "NonZero": "z = NonZero (x)",
+    "Compress": "b = Cast <to = 9> (x)  z = Compress (x, b)",
+    "Unique": "u, i, j, c = Unique (x)  z = Neg (u)",
+    "Reshape": "a = Neg (x)  z = Reshape (a, k)",
+    "Reshape of an input": "z = Reshape (x, k)",
+    "Expand": "a = ReduceSum <keepdims = 0> (x)  z = Expand (a, k)",
+    "ConstantOfShape": "z = ConstantOfShape (k)",
+    "Loop": """i = Constant <value_int = 0> ()  n = Gather (k, i)
+        s, z = Loop (n, , x) <body = trip (int64 i, bool go, float[6] v) => (bool on, float[6] w, float[6] u) {
+            on = Identity (go)  w = Neg (v)  u = Abs (w) }>""",
+    "If": """i = Constant <value_int = 0> ()  n = Gather (k, i)  c = Cast <to = 9> (n)
+        z = If (c) <then_branch = t () => (d) { d = Concat <axis = 0> (x, x) },
+                    else_branch = e () => (f) { f = Abs (x) }>""",
+}
+_SHAPES = [(1, 6), (6, 1), (2, 3), (3, 2)]
+
 
 class Caller:
     """Offers memory full of what no value is."""
@@ -78,6 +96,53 @@ def test_shapes_that_depend_on_contents_never_give_wrong_bytes(chain_of: Make, p
             np.testing.assert_array_equal(found["f"], np.array(places, np.float32))
             np.testing.assert_array_equal(found["g"], np.array(places, np.float32))
             np.testing.assert_array_equal(found["y"], np.nonzero(np.array(places)))
+
+    _ran(work)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    operator=st.sampled_from(sorted(_OPERATORS)),
+    calls=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([0.0, 1.0, -3.0]), min_size=6, max_size=6),
+            st.sampled_from([*_SHAPES, (0, 6)]),
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+)
+def test_whatever_decides_shapes_a_run_gives_what_it_gives_alone(
+    chain_of: Make, operator: str, calls: list[tuple[list[float], tuple[int, int]]]
+) -> None:
+    """Operators that read sizes from contents, of as many elements or of others; runs that fail alone fail here too."""
+    made = chain_of(f"(float[6] x, int64[2] k) => (z) {{ {_OPERATORS[operator]} }}")
+    seen = ShapesSeen()
+
+    async def work(runner: Runner) -> None:
+        for x, k in calls:
+            inputs: dict[str, Any] = {"x": np.array(x, np.float32), "k": np.array(k, np.int64)}
+            found: list[list[Result] | str] = []
+            for known, caller in ((ShapesSeen(), Caller()), (seen, Caller())):
+                try:
+                    found.append(await _run(runner, made, inputs, known, caller))
+                except RunFailedError as error:
+                    found.append(error.message)
+            alone, here = (
+                [part.activations for part in parts] if isinstance(parts, list) else parts for parts in found
+            )
+            if isinstance(alone, str):
+                assert here == alone
+                continue
+            values: Any = {name: value for part in here for name, value in part.items()}  # type: ignore[union-attr]
+            wanted: Any = {name: value for part in alone for name, value in part.items()}
+            assert set(values) == set(wanted)
+            for name, value in wanted.items():
+                if value is None:
+                    assert values[name] is None
+                    continue
+                assert (values[name].dtype, values[name].shape) == (value.dtype, value.shape)
+                assert values[name].tobytes() == value.tobytes()
 
     _ran(work)
 

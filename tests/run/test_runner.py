@@ -186,3 +186,15 @@ async def test_the_loop_goes_on_while_a_run_computes(endless: Session) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await runner.close()
     assert longest < 0.1
+
+
+async def test_work_in_the_loop_itself(session: Session, threads: Callable[[], int]) -> None:
+    """It is done at once and in no thread; a runner that is closed does none."""
+    runner = Runner(1, 4)
+    feeds = {"x": np.ones(3, np.float32)}
+    found: Any = runner.here(lambda options: session.run(feeds, ["y"], options))
+    assert found["y"].tolist() == [2.0, 2.0, 2.0]
+    assert threads() == 0
+    await runner.close()
+    with pytest.raises(UnavailableError):
+        runner.here(lambda options: session.run(feeds, ["y"], options))

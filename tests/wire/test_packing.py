@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.messages import message
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
@@ -14,7 +15,8 @@ def test_activations_come_first_then_scalings_then_outputs() -> None:
     """Each with its role, and in pieces of at most a chunk."""
     large = np.zeros(codec.CHUNK_BYTES + 1, np.uint8)
     parts = list(value_parts(Result({"a": large, "b": large[:1]}, {"y": large[:2]}, {"s": large[:3]})))
-    assert [(part.header.role, part.header.name) if part.header else part.offset for part in parts] == [
+    sent = [message(part) for part in parts]
+    assert [(one.start.role, one.start.name) if one.HasField("start") else one.chunk.offset for one in sent] == [
         (pb.VALUE_ROLE_ACTIVATION, "a"),
         codec.CHUNK_BYTES,
         (pb.VALUE_ROLE_ACTIVATION, "b"),

@@ -7,6 +7,7 @@ numpy lacks; strings are object arrays of `str`), a list of values, a dict, or N
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterator
@@ -120,7 +121,12 @@ class Part:
 def parts(role: pb.ValueRole, name: str, value: Value) -> Iterator[Part]:
     """Yields the pieces of a value: a start, and chunks of 1 MiB where it is larger."""
     buffers: list[memoryview] = []
-    header = pb.ValueStart(role=role, name=name, layout=_layout(value, buffers))
+    header: pb.ValueStart | bytes
+    if isinstance(value, np.ndarray) and value.dtype in DATA_TYPES and value.dtype.kind != "O":
+        buffers.append(_encode(value, DATA_TYPES[value.dtype]))
+        header = array_header(role, name, value.dtype, value.shape)
+    else:
+        header = pb.ValueStart(role=role, name=name, layout=_layout(value, buffers))
     pending = _pieces(buffers)
     first = next(pending, b"")
     yield Part(header, 0, first)
@@ -128,6 +134,14 @@ def parts(role: pb.ValueRole, name: str, value: Value) -> Iterator[Part]:
     for piece in pending:
         yield Part(None, offset, piece)
         offset += len(piece)
+
+
+@functools.lru_cache(4096)
+def array_header(role: pb.ValueRole, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Returns the `ValueStart` of an array of numbers, serialised, but for its data; the same for all its runs."""
+    data_type = DATA_TYPES[dtype]
+    layout = pb.ArrayLayout(data_type=data_type, shape=shape, byte_count=byte_count(data_type, shape))
+    return pb.ValueStart(role=role, name=name, layout=pb.ValueLayout(array=layout)).SerializeToString()
 
 
 def _pieces(buffers: list[memoryview]) -> Iterator[Buffer]:

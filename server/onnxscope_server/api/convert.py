@@ -202,10 +202,9 @@ def _quantization_to_pb(quantization: Quantization | None) -> capture_pb.Quantiz
 def completed_to_pb(timings: Mapping[str, float], fidelity: Fidelity) -> capture_pb.CaptureCompleted:
     """Returns the message that ends a run."""
     stages = []
-    for stage, seconds in timings.items():
-        duration = Duration()
-        duration.FromNanoseconds(int(seconds * 1e9))
-        stages.append(capture_pb.StageTiming(stage=stage, duration=duration))
+    for stage, taken in timings.items():
+        seconds, nanos = divmod(int(taken * 1e9), 1_000_000_000)
+        stages.append(capture_pb.StageTiming(stage=stage, duration=Duration(seconds=seconds, nanos=nanos)))
     return capture_pb.CaptureCompleted(
         timings=stages,
         fidelity=capture_pb.Fidelity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hmac
 import logging
@@ -118,6 +119,9 @@ class _Guard:
     ) -> None:
         reason = "OK" if error is None else "CANCELLED"
         try:
+            if isinstance(error, grpc.aio.InternalError):
+                # nothing more can be sent to a caller who has gone, which may show before the call is cancelled
+                raise asyncio.CancelledError from error
             if isinstance(error, Exception):
                 known = domain_error(error)
                 reason = known.reason

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from onnxscope_server.catalog import fatal, functions, graph, own_functions, scopes, text
+from onnxscope_server.catalog import fatal, functions, graph, own_functions, scopes, steady, text
 from onnxscope_server.catalog.contents import Contents
 from onnxscope_server.catalog.description import HookPoint, ValueSpec
 from onnxscope_server.catalog.runtime import Runtime
@@ -97,6 +97,11 @@ class CatalogModel:
         """
         digest = hashlib.sha256(data).hexdigest()
         return cls(digest=digest, byte_count=len(data), graph_bytes=data, data_folder=folder, runtime=runtime)
+
+    @functools.cached_property
+    def is_steady(self) -> bool:
+        """Whether shapes of inputs, and not their values, say how much it computes."""
+        return steady.is_steady(graph.parse(self._called))
 
     def check(self) -> None:
         """Checks that the model does not end the process that runs it.

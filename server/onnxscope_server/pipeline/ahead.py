@@ -18,18 +18,18 @@ async def ahead(parts: AsyncGenerator[Result, None]) -> AsyncGenerator[Result, N
     Args:
         parts: where they come from; closed with this, which ends the work on the next one.
     """
-    waiting: asyncio.Queue[Result | None] = asyncio.Queue(maxsize=1)
-    is_free = asyncio.Event()
+    # each part with what says that it has been taken care of
+    waiting: asyncio.Queue[tuple[Result, asyncio.Event] | None] = asyncio.Queue(maxsize=1)
 
     async def produce() -> None:
         async with aclosing(parts):
             async for part in parts:
                 is_large = part.byte_count > _LARGE_BYTES
-                is_free.clear()
-                await waiting.put(part)
+                is_done_with = asyncio.Event()
+                await waiting.put((part, is_done_with))
                 del part
                 if is_large:
-                    await is_free.wait()
+                    await is_done_with.wait()
         await waiting.put(None)
 
     producer = asyncio.create_task(produce())
@@ -45,12 +45,13 @@ async def ahead(parts: AsyncGenerator[Result, None]) -> AsyncGenerator[Result, N
                 # the producer failed, or has just put its last part
                 producer.result()
                 continue
-            part = getter.result()
-            if part is None:
+            found = getter.result()
+            if found is None:
                 return
+            part, is_done_with = found
             yield part
-            del part, getter
-            is_free.set()
+            del part, found, getter
+            is_done_with.set()
     finally:
         producer.cancel()
         await asyncio.gather(producer, return_exceptions=True)

@@ -17,6 +17,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, PlanCost, Result, Value
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
 from onnxscope_server.pipeline import running, unused_slots
+from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.pipeline.running import Call
@@ -54,6 +55,11 @@ class Prepared:
     timings: Mapping[str, float]
 
     @property
+    def is_one_run(self) -> bool:
+        """Whether one run of one session brings all of it."""
+        return self.plain is None and self.watched is not None and len(self.watched.segments) == 1
+
+    @property
     def iterates(self) -> bool:
         """Whether some of what is captured lies in a body that iterates."""
         places = self.model.contents.places(expand=self.plan.expand)
@@ -71,6 +77,7 @@ class Captures:
         self._verdicts = Verdicts(runner)
         self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
         self._seen = ShapesSeen()
+        self._brief = BriefRuns()
         # plans that don't run as they are, or not as well, and what runs instead
         self._instead: OrderedDict[Plan, Plan] = OrderedDict()
 
@@ -147,7 +154,7 @@ class Captures:
         """Runs a prepared plan on one batch, in groups where it would not fit the memory budget.
 
         Yields:
-            Values as they are made; last a result without values, with the timings and the fidelity of all.
+            Values as they are made; the last part has the timings and the fidelity of all.
 
         Raises:
             InputMismatchError: the inputs are not what the model declares.
@@ -157,15 +164,19 @@ class Captures:
             OutOfMemoryError: the run needed more memory than there is.
         """
         check(prepared.model, call.inputs)
+        groups = await self._budget.groups(prepared.model, prepared.plan, call.inputs)
         ends = []
-        for group in await self._budget.groups(prepared.model, prepared.plan, call.inputs):
+        for group in groups:
             async with aclosing(self.run_group(prepared, group, call)) as parts:
                 async for part in parts:
-                    if part.timings:
-                        ends.append(part)
+                    if part.timings and len(groups) > 1:
+                        ends.append(Result({}, {}, {}, part.timings, part.fidelity))
+                        if _keys(part):
+                            yield Result(part.activations, part.outputs, part.scalings)
                     else:
                         yield part
-        yield joined(ends)
+        if ends:
+            yield joined(ends)
 
     async def run_group(self, prepared: Prepared, group: Plan, call: Call) -> AsyncGenerator[Result, None]:
         """Runs one group; yields what `parts` does, for that group alone."""
@@ -228,16 +239,25 @@ class Captures:
         model, plan = prepared.model, prepared.plan
         outputs: dict[str, Value] = {}
         fidelity = prepared.fidelity
+        last = Result({}, {})
         if prepared.watched is not None:
             slots = unused_slots.filled(model, plan)
             # outputs are compared at the end
             watched = replace(call, kept=prepared.watched.outputs) if prepared.plain else call
             with unused_slots.blamed(slots):
-                async with aclosing(running.run(self._runner, prepared.watched, plan, watched, self._seen)) as parts:
-                    async for part in parts:
-                        unused_slots.check_made(model, plan, slots, part.activations)
-                        outputs |= part.outputs
-                        yield replace(part, outputs={}) if prepared.plain else part
+                if prepared.is_one_run:
+                    last = await running.at_once(
+                        self._runner, prepared.watched, plan, call, self._seen, self._brief, model
+                    )
+                    unused_slots.check_made(model, plan, slots, last.activations)
+                else:
+                    async with aclosing(
+                        running.run(self._runner, prepared.watched, plan, watched, self._seen)
+                    ) as parts:
+                        async for part in parts:
+                            unused_slots.check_made(model, plan, slots, part.activations)
+                            outputs |= part.outputs
+                            yield replace(part, outputs={}) if prepared.plain else part
         if prepared.plain is not None:
             (segment,) = prepared.plain.segments
             names = list(dict.fromkeys(spec.name for spec in model.outputs))
@@ -245,8 +265,8 @@ class Captures:
             plain = await self._runner.run(prepared.plain.session(0), feeds, names)
             if prepared.watched is not None:
                 fidelity = max_difference(fidelity, plain, outputs)
-            yield Result({}, plain)
-        yield Result({}, {}, {}, {**prepared.timings, "run": time.perf_counter() - start}, fidelity)
+            last = Result({}, plain)
+        yield replace(last, timings={**prepared.timings, "run": time.perf_counter() - start}, fidelity=fidelity)
 
     def _at_hand(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan] | None:
         """Does what `_resolve` does where that takes no time."""

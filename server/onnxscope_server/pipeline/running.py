@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Array, Memory, Plan, Reading, Result, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
+from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
@@ -21,6 +24,8 @@ from onnxscope_server.run.values import Handle
 # what may wait to be taken before the next segment runs
 _PARTS = 8
 _PARTS_BYTES = 24 << 20
+# by whether the loop does a run: in a thread, waiting for the interpreter is none of its time
+CLOCKS = {True: time.perf_counter, False: time.thread_time}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
                 if walk.is_done:
                     return
             if not is_going and not walk.is_done and walk.has_room:
-                going = asyncio.create_task(runner.during(partial(walk.go, _waking(wake))))
+                going = asyncio.create_task(runner.during(partial(walk.go, _waking(wake)), has_begun=going is not None))
                 going.add_done_callback(lambda _: wake.set())
             if walk.parts:
                 yield walk.taken()
@@ -90,6 +95,37 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
         if going is not None:
             going.cancel()
             await asyncio.gather(going, return_exceptions=True)
+
+
+async def at_once(
+    runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, brief: BriefRuns, model: CatalogModel
+) -> Result:
+    """Runs a chain of one segment once, as `run` does, and returns what it brings.
+
+    Args:
+        runner: runs sessions.
+        chain: what to run.
+        plan: what the chain was made for.
+        call: what it runs on.
+        seen: shapes that outputs had before.
+        brief: runs that need no thread.
+        model: what the plan is of.
+
+    Raises:
+        As `run`.
+    """
+    session, given = chain.session(0), shapes_of(call.inputs, call.masks)
+    if given is None or not session.is_on_cpu:
+        return await runner.during(_Walk(chain, plan, call, seen).step)
+    is_brief = brief.has(session, given)
+    if is_brief:
+        if brief.wants_single(session, given):
+            runner.begin(brief.find_single, chain, given, feeds_of(chain.segments[0], call.inputs, call.masks))
+        walk = _Walk(chain, plan, replace(call, memory=None), seen, brief.single(session, given))
+    else:
+        walk = _Walk(chain, plan, call, seen)
+    work = brief.timed(session, given, lambda: model.is_steady, walk.step, CLOCKS[is_brief])
+    return runner.here(work) if is_brief else await runner.during(work)
 
 
 def _waking(wake: asyncio.Event) -> Callable[[], object]:
@@ -119,14 +155,16 @@ class _Walk:
         plan: what the chain was made for.
         call: what it runs on.
         seen: shapes that outputs had before.
+        session: runs the one segment there is, in place of the chain's own; None for that.
 
     Attributes:
         parts: what segments have brought and nobody has taken yet.
         is_done: whether nothing is left to run.
     """
 
-    def __init__(self, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> None:
+    def __init__(self, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, session: Session | None = None) -> None:
         self._chain = chain
+        self._session = session
         self._call = call
         self._seen = seen
         self._types = {capture.address: capture.type for capture in plan.captures}
@@ -168,16 +206,19 @@ class _Walk:
             options: for onnxruntime's runs.
         """
         while not self.is_done and self.has_room:
-            part = self._step(options)
+            part = self.step(options)
             self._at += 1
             if part.activations or part.outputs or part.scalings:
                 self.parts.append(part)
             del part
-            self.is_done |= self._at == len(self._chain.segments)
+            if self._at == len(self._chain.segments):
+                # never back to False: the caller's loop sets it too
+                self.is_done = True
             tell()
 
-    def _step(self, options: Any) -> Result:
-        segment, session = self._chain.segments[self._at], self._chain.session(self._at)
+    def step(self, options: Any) -> Result:
+        """Runs one segment; returns what it brings."""
+        segment, session = self._chain.segments[self._at], self._session or self._chain.session(self._at)
         carried = {name: self._handles[name] for name in segment.carried}
         feeds = {**feeds_of(segment, self._call.inputs, self._call.masks), **carried}
         made, handed, written = self._ran(session, feeds, options)

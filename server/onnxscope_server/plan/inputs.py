@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -85,8 +87,8 @@ def _mismatch(declared: ValueType | None, value: Value) -> str:
 
 
 def _array_mismatch(declared: TensorType, value: Array) -> str:
-    if _dtype_name(value) != name_of(declared.data_type):
-        return f"its dtype is {_dtype_name(value)}, not {name_of(declared.data_type)}"
+    if _name(value.dtype) != name_of(declared.data_type):
+        return f"its dtype is {_name(value.dtype)}, not {name_of(declared.data_type)}"
     if declared.shape is None:
         return ""
     if len(declared.shape) != value.ndim:
@@ -97,8 +99,10 @@ def _array_mismatch(declared: TensorType, value: Array) -> str:
     return ""
 
 
-def _dtype_name(value: Array) -> str:
-    return name_of(DataType.STRING) if value.dtype.kind in _TEXT_KINDS else value.dtype.name
+# numpy puts a name together whenever it is asked
+@functools.lru_cache(256)
+def _name(dtype: np.dtype[Any]) -> str:
+    return name_of(DataType.STRING) if dtype.kind in _TEXT_KINDS else dtype.name
 
 
 def _shown(type_: ValueType | None) -> str:
@@ -119,5 +123,5 @@ def _extent(size: Dimension) -> str:
 
 def _got(value: Value) -> str:
     if isinstance(value, np.ndarray):
-        return f"{_dtype_name(value)} {list(value.shape)}"
+        return f"{_name(value.dtype)} {list(value.shape)}"
     return type(value).__name__

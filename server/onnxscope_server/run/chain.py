@@ -12,6 +12,9 @@ from onnxscope_server.domain import Segment
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.session import Fingerprint, Session
 
+# of a session that may be made twice
+_SMALL_BYTES = 4 << 20
+
 
 class Chain:
     """Segments and their sessions. The first session is made at once, the others when they are asked for.
@@ -99,6 +102,19 @@ class Chain:
                 if self._made is not None:
                     self._made(time.perf_counter() - start)
             return session
+
+    def without_threads(self) -> Session | None:
+        """Makes a further session of the one segment, which computes in the thread that runs it.
+
+        Returns:
+            The session; None where there can't be one, where the first is like that, and where it would take much
+            memory of its own.
+        """
+        opening = self._opening.without_threads
+        first = self.session(0)
+        if opening is None or len(self.segments) > 1 or first.shared or first.byte_count > _SMALL_BYTES:
+            return None
+        return Session(self.segments[0], opening, exact=self._exact)
 
     def _session(self, segment: Segment) -> Session:
         placed = self._place(segment) if self._place is not None else None

@@ -44,13 +44,10 @@ def share_threads(count: int) -> None:
     """Has all sessions of this process compute with the same threads, instead of some of their own for each.
 
     Sessions of one plan then don't keep each other's threads busy waiting. It is for a process that has no other use
-    for onnxruntime: sessions that want threads of their own can't be made afterwards.
+    for onnxruntime: sessions that want threads of their own can't be made afterwards; those made before keep theirs.
 
     Args:
         count: threads that compute; 0 for one a core.
-
-    Raises:
-        RuntimeError: a session was made before.
     """
     global _threads_are_shared  # noqa: PLW0603  onnxruntime's own setting is the process's
     native.set_global_thread_pool_sizes(count, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,13 @@ class Opening:
                 "register libraries of custom operators with session_options, or name them with custom_ops="
             )
         check_custom_ops(self.custom_ops)
+
+    @property
+    def without_threads(self) -> Opening | None:
+        """The same for sessions that compute in the thread that runs them; None where that can't be said, or is so."""
+        if self.session_options is not None or threads_are_shared() or self.intra_op_threads == 1:
+            return None
+        return replace(self, intra_op_threads=1)
 
     def open(
         self,

@@ -31,7 +31,7 @@ class Pool:
         self._waiting = 0
         self._closed = False
 
-    async def do(self, work: Callable[[], T], stop: Callable[[], None] | None = None) -> T:
+    async def do(self, work: Callable[[], T], stop: Callable[[], None] | None = None, *, has_begun: bool = False) -> T:
         """Does a piece of work in a thread.
 
         A caller that is cancelled is let go at once; its thread counts as busy until the work has ended.
@@ -39,12 +39,13 @@ class Pool:
         Args:
             work: what to do.
             stop: tells the work to end early; called when the caller is cancelled.
+            has_begun: it goes on with what was accepted before, and waits however many others do.
 
         Raises:
             LimitExceededError: too many wait already.
             UnavailableError: the pool is closed.
         """
-        await self._permit()
+        await self._permit(has_begun=has_begun)
         try:
             future = asyncio.wrap_future(self._executor.submit(work))
         except BaseException:
@@ -65,10 +66,14 @@ class Pool:
             await self._permits.acquire()
         self._executor.shutdown()
 
-    async def _permit(self) -> None:
+    def check_open(self) -> None:
+        """Raises UnavailableError where the pool is closed."""
         if self._closed:
             raise UnavailableError("the server is stopping; try again when it is back")
-        if self._permits.locked() and self._waiting >= self._queue:
+
+    async def _permit(self, *, has_begun: bool) -> None:
+        self.check_open()
+        if self._permits.locked() and self._waiting >= self._queue and not has_begun:
             raise LimitExceededError(
                 f"{self._waiting} calls wait already, as many as {self._setting} allows; try again later",
                 setting=self._setting,

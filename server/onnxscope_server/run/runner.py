@@ -27,6 +27,7 @@ class Runner:
     def __init__(self, threads: int, queue: int) -> None:
         self._runs = Pool("onnxscope-run", threads, queue, "max_waiting_runs")
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
+        self._options = _options()
         self._active: set[Any] = set()
         self._begun: set[asyncio.Task[Any]] = set()
 
@@ -57,11 +58,12 @@ class Runner:
         """
         return await self.during(lambda options: session.run(feeds, fetches, options, into))
 
-    async def during(self, work: Callable[[Any], T]) -> T:
+    async def during(self, work: Callable[[Any], T], *, has_begun: bool = False) -> T:
         """Does work that runs sessions, in one of the threads for that.
 
         Args:
             work: takes the run options for its runs; where the caller is cancelled, their `terminate` is set.
+            has_begun: it goes on with what was accepted before, and is not refused however many wait.
 
         Raises:
             What the work raises.
@@ -69,17 +71,26 @@ class Runner:
             LimitExceededError: too many runs wait already.
             UnavailableError: the runner is closed.
         """
-        options = ort.RunOptions()
-        options.log_severity_level = SILENT
+        options = _options()
 
         def stop() -> None:
             options.terminate = True
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, work, options), stop)
+            return await self._runs.do(functools.partial(_run, work, options), stop, has_begun=has_begun)
         finally:
             self._active.discard(options)
+
+    def here(self, work: Callable[[Any], T]) -> T:
+        """Does work that runs sessions in the thread that calls: for what takes less time than a thread's change.
+
+        Raises:
+            What the work raises.
+            UnavailableError: the runner is closed.
+        """
+        self._runs.check_open()
+        return _run(work, self._options)
 
     def begin(self, work: Callable[..., T], *args: Any) -> None:
         """Has other work done that nobody waits for; its failure is not told."""
@@ -110,6 +121,12 @@ class Runner:
         """Refuses new work and waits until all that was accepted has ended."""
         await self._runs.close()
         await self._work.close()
+
+
+def _options() -> Any:
+    options = ort.RunOptions()
+    options.log_severity_level = SILENT
+    return options
 
 
 def _run(work: Callable[[Any], T], options: Any) -> T:

@@ -21,6 +21,7 @@ from onnxscope_server.run.node_types import declared_type, described
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.values import Feed, Handle, is_carried, to_feed, to_value, to_value_of_run
 
+_CPU = ("CPUExecutionProvider",)
 _log = logging.getLogger(__name__)
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 # an optimised graph names weights that the optimiser left alone by their place in the model's own file and holds the
@@ -87,6 +88,11 @@ class Session:
         self.optional_inputs = _declared(self._session.get_overridable_initializers())
         self.outputs = _declared(self._session.get_outputs())
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether runs compute nowhere else."""
+        return self.providers == _CPU
 
     @property
     def keeps_optimised(self) -> bool:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -58,16 +55,7 @@ def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None
     shared = pb.SharedBytes(block=location.block, offset=location.offset, byte_count=location.byte_count)
     # a message's bytes behind another's are both in one
     lies = pb.ValueStart(shared=shared).SerializeToString()
-    return codec.Part(_described(role, name, value.dtype, value.shape) + lies, 0, b"")
-
-
-@functools.lru_cache(4096)
-def _described(role: pb.ValueRole, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Returns the message that opens a value, but for where it lies."""
-    layout = pb.ArrayLayout(
-        data_type=sharing.DATA_TYPES[dtype], shape=shape, byte_count=math.prod(shape) * dtype.itemsize
-    )
-    return pb.ValueStart(role=role, name=name, layout=pb.ValueLayout(array=layout)).SerializeToString()
+    return codec.Part(codec.array_header(role, name, value.dtype, value.shape) + lies, 0, b"")
 
 
 def _must_move(value: Array, share: Share, taken: set[int]) -> bool:

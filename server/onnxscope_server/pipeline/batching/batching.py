@@ -130,9 +130,7 @@ class Batching:
                 async for part in parts:
                     yield part
             return
-        result = await self._queued(prepared, call, caller, found)
-        yield Result(result.activations, result.outputs, result.scalings)
-        yield Result({}, {}, {}, result.timings, result.fidelity)
+        yield await self._queued(prepared, call, caller, found)
 
     async def run(self, prepared: Prepared, call: Call, caller: str) -> Result:
         """Does what `Captures.run` does, together with others that ask for the same.

@@ -1,0 +1,136 @@
+"""Runs that take less time than a thread would need to take them over: the event loop does those itself.
+
+They wake no other threads either, which on busy cores may not come for milliseconds: another session of the same
+segment computes them in the loop's thread alone, if it gives the same bits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.pipeline.shapes_seen import InputShapes
+from onnxscope_server.run.chain import Chain
+from onnxscope_server.run.session import Feeds, Session
+
+# a thread that takes over, and the loop after it, cost as much or more
+_MOST_SECONDS = 200e-6
+# above that the result is best written where the caller wants it, which may mean making that memory
+_MOST_BYTES = 64 << 10
+_RUNS = 4
+_KEPT = 64
+
+
+def shapes_of(inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> InputShapes | None:
+    """Returns the shapes of what a call brings; None where anything is no array of numbers."""
+    values = (*inputs.items(), *masks.items())
+    if not all(isinstance(value, np.ndarray) and value.dtype.kind not in "OUST" for _, value in values):
+        return None
+    return tuple((name, value.shape) for name, value in values if isinstance(value, np.ndarray))
+
+
+class BriefRuns:
+    """Knows which runs are brief: by the session and the shapes of what it runs on.
+
+    A run is when the last few of the kind were. After one that was not, a thread does the next, and where that is not
+    brief either it takes a few again. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # how many of the last runs were brief
+        self._counts: WeakKeyDictionary[Session, OrderedDict[InputShapes, int]] = WeakKeyDictionary()
+        # sessions that compute without threads, None where there is none, or none yet
+        self._single: WeakKeyDictionary[Session, OrderedDict[InputShapes, Session | None]] = WeakKeyDictionary()
+
+    def has(self, session: Session, given: InputShapes) -> bool:
+        """Tells whether the next run will be brief, as far as one can know."""
+        with self._lock:
+            counts = self._counts.get(session)
+            return counts is not None and counts.get(given, 0) >= _RUNS
+
+    def timed(
+        self,
+        session: Session,
+        given: InputShapes,
+        is_steady: Callable[[], bool],
+        work: Callable[[Any], Result],
+        clock: Callable[[], float],
+    ) -> Callable[[Any], Result]:
+        """Returns the work of one run, which then learns how long it took.
+
+        Args:
+            session: what it runs.
+            given: what it runs on.
+            is_steady: tells whether shapes alone say how long runs take; asked in the thread of the first brief run.
+            work: takes the options of the run.
+            clock: gives seconds.
+        """
+
+        def run(options: Any) -> Result:
+            start = clock()
+            result = work(options)
+            seconds = clock() - start
+            self._learn(session, given, is_brief=seconds <= _MOST_SECONDS and _is_small(result) and is_steady())
+            return result
+
+        return run
+
+    def wants_single(self, session: Session, given: InputShapes) -> bool:
+        """Tells whether it is time for `find_single`: once for each kind of run."""
+        with self._lock:
+            known = self._single.setdefault(session, OrderedDict())
+            if given in known:
+                return False
+            known[given] = None
+            while len(known) > _KEPT:
+                known.popitem(last=False)
+            return True
+
+    def single(self, session: Session, given: InputShapes) -> Session | None:
+        """Returns a session that does a brief run without other threads; None where the first one is to do it."""
+        known = self._single.get(session)
+        return None if known is None else known.get(given)
+
+    def find_single(self, chain: Chain, given: InputShapes, feeds: Feeds) -> None:
+        """Makes that session, and keeps it where it gives the same bits.
+
+        Args:
+            chain: of one segment.
+            given: what it runs on.
+            feeds: of such a run.
+        """
+        session, other = chain.session(0), chain.without_threads()
+        if other is None:
+            return
+        names = list(session.outputs)
+        if _same_bits(session.run(feeds, names), other.run(feeds, names)):
+            with self._lock:
+                self._single.setdefault(session, OrderedDict())[given] = other
+
+    def _learn(self, session: Session, given: InputShapes, *, is_brief: bool) -> None:
+        with self._lock:
+            counts = self._counts.setdefault(session, OrderedDict())
+            count = counts.get(given, 0)
+            # the loop may have been held up from outside: a thread, whose clock can tell, has the next one
+            counts[given] = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
+            while len(counts) > _KEPT:
+                counts.popitem(last=False)
+
+
+def _same_bits(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+    pairs = [(value, other[name]) for name, value in one.items()]
+    return all(
+        isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in pairs
+    )
+
+
+def _is_small(result: Result) -> bool:
+    return result.byte_count <= _MOST_BYTES
