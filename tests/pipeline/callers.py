@@ -17,6 +17,7 @@ from onnx import parser
 
 from onnxscope_server.app import Services
 from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Result
+from onnxscope_server.pipeline import brief
 from onnxscope_server.pipeline.batching.batching import Batching, _Lane
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
@@ -164,7 +165,9 @@ async def calling(text: str, **settings: Any) -> AsyncIterator[Callers]:
     """Serves a model in ONNX's text form to callers; checks that in the end no task, thread or request is left."""
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     chosen = {"intra_op_threads": 1, "run_threads": 1, "max_batch_rows": 8}
-    with TemporaryDirectory() as folder, Runs.noted() as runs:
+    with TemporaryDirectory() as folder, Runs.noted() as runs, pytest.MonkeyPatch.context() as patch:
+        # a run that is held must not hold the loop
+        patch.setattr(brief, "_MOST_SECONDS", -1.0)
         path = _written(folder, text)
         services = Services.make(EmbeddedSettings(**(chosen | settings)))
         callers = Callers(services, (await services.models.add_file(path, "model", "")).digest, runs)

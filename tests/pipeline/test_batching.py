@@ -22,6 +22,7 @@ from tests.pipeline.callers import (
 
 from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind, Result
 from onnxscope_server.errors import ReductionInvalidError
+from onnxscope_server.pipeline.capture import joined
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
 from onnxscope_server.run.values import DTYPES
@@ -106,7 +107,7 @@ def test_masks_are_joined_with_what_they_mask(kind: ReductionKind) -> None:
 
 @pytest.mark.parametrize("outputs", list(OutputMode))
 def test_parts_bring_what_a_whole_result_does(outputs: OutputMode) -> None:
-    """Values first, timings last; the time that a request waited is the stage queue."""
+    """Timings last; the time that a request waited is the stage queue."""
 
     async def work() -> None:
         async with calling(ROWWISE) as callers:
@@ -119,12 +120,12 @@ def test_parts_bring_what_a_whole_result_does(outputs: OutputMode) -> None:
             requests = requests_of([1, 2, 1])
             found = await asyncio.gather(*map(parts, requests))
             assert callers.runs.rows == [4]
-            for inputs, (values, end) in zip(requests, found, strict=True):
-                assert not values.timings
-                assert end.timings["queue"] >= 0.0
-                assert {"plan", "session", "run"} <= set(end.timings)
-                wanted = await callers.alone(prepared, inputs)
-                assert_same(Result(values.activations, values.outputs, {}, end.timings, end.fidelity), wanted)
+            for inputs, own in zip(requests, found, strict=True):
+                assert [bool(part.timings) for part in own] == [False] * (len(own) - 1) + [True]
+                result = joined(own)
+                assert result.timings["queue"] >= 0.0
+                assert {"plan", "session", "run"} <= set(result.timings)
+                assert_same(result, await callers.alone(prepared, inputs))
 
     asyncio.run(work())
 
