@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from onnxscope_server.app import Services
 from onnxscope_server.domain import CaptureSpec, Result
 from onnxscope_server.errors import RunFailedError
+from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.run.session import Session
 from onnxscope_server.settings import EmbeddedSettings
@@ -54,6 +55,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return run_on(self, *args)
 
     monkeypatch.setattr(Session, "run_on", noted)
+    # nor does anything run beside these
+    monkeypatch.setattr(BriefRuns, "wants_single", lambda *_: False)
     return seen
 
 
