@@ -85,3 +85,17 @@ def test_names_that_mislead_are_refused(name):
 def test_ordinary_names_are_taken(name):
     """Slashes, blanks inside and letters of any language are fine."""
     names.check(name, "v1.0")
+
+
+def test_what_was_found_is_found_anew_when_names_change():
+    """A name without a version means the newest one, also for who asked before it came, and after it went."""
+    table = Names()
+    first = table.add("m", "1", A)
+    assert table.find("m") is first
+    second = table.add("m", "2", B)
+    assert table.find("m") is second
+    table.remove([second])
+    assert table.find("m") is first
+    table.remove([first])
+    with pytest.raises(ModelNotFoundError):
+        table.find("m")

@@ -74,8 +74,14 @@ class Assembler:
         if which == "start":
             if self._open is not None:
                 raise CodecError(f"{part.start.name!r} starts before {self.pending!r} has all its bytes")
-            self._open = _OpenValue(part.start, self._count, self._empty)
-            self._open.write(part.start.data if data is None else data)
+            start, data = part.start, part.start.data if data is None else data
+            if start.layout.WhichOneof("layout") == "array":
+                buffer = _Buffer(start.name, start.layout.array)
+                if buffer.size == len(data):
+                    self._count(start.name, buffer.size)
+                    return Received(start.role, start.name, buffer.filled(data, self._empty))
+            self._open = _OpenValue(start, self._count, self._empty)
+            self._open.write(data)
         elif which == "chunk":
             self._chunk(part.chunk.offset, part.chunk.data if data is None else data)
         else:
@@ -128,6 +134,12 @@ class _Buffer:
         flat = np.empty(self.size, np.uint8) if self.array is None else self.array.reshape(-1).view(np.uint8)
         self.raw = flat
         self.view = flat.data
+
+    def filled(self, data: Buffer, empty: Callable[..., Array]) -> Array:
+        """Returns the array, whose bytes have all come."""
+        self.allocate(empty)
+        self.view[:] = data
+        return self.finish()
 
     def finish(self) -> Array:
         if self.array is not None:

@@ -7,6 +7,7 @@ in any other order than protobuf's own are left to it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -99,14 +100,12 @@ class Envelope:
 
     def part(self, part: Part) -> tuple[Buffer, ...]:
         """Returns an item that holds a part, as bytes of the message; the part's data is not copied."""
-        if part.header is None:
-            key, head = _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString()
-        else:
-            key, head = _START, part.header if isinstance(part.header, bytes) else part.header.SerializeToString()
         size = len(part.data)
-        if size:
-            head += bytes([_DATA[key]]) + _varint(size)
-        return (_within((*self._keys, key), head, size), part.data)
+        if part.header is None:
+            return (_before(self._keys, _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString(), size), part.data)
+        if isinstance(part.header, bytes):
+            return (_before_start(self._keys, part.header, size), part.data)
+        return (_before(self._keys, _START, part.header.SerializeToString(), size), part.data)
 
     def parse(self, raw: bytes) -> Carried:
         """Reads a message.
@@ -217,6 +216,19 @@ def _varint(number: int) -> bytes:
         number >>= 7
     written.append(number)
     return bytes(written)
+
+
+@functools.lru_cache(4096)
+def _before_start(keys: tuple[int, ...], head: bytes, size: int) -> bytes:
+    """Does what `_before` does for the start of an array: the same for all its runs."""
+    return _before(keys, _START, head, size)
+
+
+def _before(keys: tuple[int, ...], key: int, head: bytes, size: int) -> bytes:
+    """Returns what stands before a part's data."""
+    if size:
+        head += bytes([_DATA[key]]) + _varint(size)
+    return _within((*keys, key), head, size)
 
 
 def _within(keys: Iterable[int], head: bytes, size: int = 0) -> bytes:

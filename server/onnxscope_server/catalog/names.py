@@ -52,6 +52,8 @@ class Names:
 
     def __init__(self, named: Iterable[Named] = ()) -> None:
         self._named = {(item.entry.name, item.entry.version): item for item in named}
+        # what callers asked for since the names last changed
+        self._found: dict[tuple[str, str], ModelEntry] = {}
 
     def entries(self) -> list[ModelEntry]:
         """Returns all entries, by name and then by version."""
@@ -75,8 +77,12 @@ class Names:
         Raises:
             ModelNotFoundError: there is none; the text lists what there is.
         """
-        matches = self.matching(model, version)
-        return max(matches, key=lambda entry: (*_newness(entry.version), entry.load_time))
+        found = self._found.get((model, version))
+        if found is None:
+            matches = self.matching(model, version)
+            found = max(matches, key=lambda entry: (*_newness(entry.version), entry.load_time))
+            self._found[model, version] = found
+        return found
 
     def matching(self, model: str, version: str = "") -> list[ModelEntry]:
         """Returns all entries of a name or a digest, or of one version of it.
@@ -144,11 +150,13 @@ class Names:
             self._named[name, version] = Named(there.entry, kept=there.kept or kept)
             return there.entry
         entry = ModelEntry(name, version, digest, time.time(), read_only)
+        self._found.clear()
         self._named[name, version] = Named(entry, kept)
         return entry
 
     def remove(self, entries: Iterable[ModelEntry]) -> None:
         """Takes entries away."""
+        self._found.clear()
         for entry in entries:
             del self._named[entry.name, entry.version]
 

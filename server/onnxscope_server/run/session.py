@@ -173,7 +173,8 @@ class Session:
             else:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-            made = dict(zip(names, results, strict=True))
+            # by index: onnxruntime's vector of results takes longer to iterate than a small run takes
+            made = {name: results[index] for index, name in enumerate(names)}
             written = {name: target.array for name, target in bound.items() if is_written(target, made[name])}
             values = {
                 name: written[name] if name in written else to_value(name, result, self._native, feeds=ready.values())
