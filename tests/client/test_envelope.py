@@ -188,3 +188,13 @@ def test_small_items_share_one_message():
     response = capture_pb.CaptureResponse.FromString(raw)
     assert response.events[0].plan.node_count == 3
     assert len(response.events) == 101
+
+
+def test_an_item_alone_goes_ahead_of_others_and_behind_them():
+    """What is serialised once for all answers makes the same message as the item itself."""
+    plan = capture_pb.CaptureEvent(plan=capture_pb.CapturePlan(node_count=3))
+    end = capture_pb.CaptureEvent(completed=capture_pb.CaptureCompleted())
+    (value,) = codec.parts(pb.VALUE_ROLE_OUTPUT, "y", np.arange(3))
+    assert CAPTURE_RESPONSE.alone(plan) == capture_pb.CaptureResponse(events=[plan]).SerializeToString()
+    around = CAPTURE_RESPONSE.packed([value], CAPTURE_RESPONSE.alone(plan), CAPTURE_RESPONSE.alone(end))
+    assert list(around) == list(CAPTURE_RESPONSE.packed([plan, value, end]))

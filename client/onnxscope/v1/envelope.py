@@ -93,6 +93,10 @@ class Envelope:
         if waiting or closing:
             yield b"".join((*waiting, closing))
 
+    def alone(self, item: Message) -> bytes:
+        """Returns a message that holds one item, or the bytes of it within a larger message."""
+        return b"".join(self.item(item))
+
     def item(self, item: Message) -> tuple[Buffer, ...]:
         """Returns an item as bytes of the message."""
         raw = item.SerializeToString()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -80,6 +79,7 @@ class CaptureServicer(CaptureServiceServicer):
         self._max_input_bytes = max_input_bytes
         self._memory = memory
         self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
+        self._openings: OrderedDict[Plan, bytes] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -98,22 +98,21 @@ class CaptureServicer(CaptureServiceServicer):
         share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inputs, masks = await self._inputs(first, requests)
-        opening: Iterator[_Item] = iter([pb.CaptureEvent(plan=self._plan(prepared))])
+        opening = self._plan_bytes(prepared)
         call = Call(inputs, masks, share.empty if share else None)
         last = b""
         async with aclosing(self._batching.parts(prepared, call, context.peer())) as parts:
             async for part in parts:
                 result = await shared_values.placed(part, share)
-                events = itertools.chain(opening, value_parts(result, share), _closing(result))
-                for response in CAPTURE_RESPONSE.packed(events):
+                for response in CAPTURE_RESPONSE.packed(value_parts(result, share), opening, _closing(result)):
                     if last:
                         await context.write(last)
                     last = response
                 if not part.timings:
                     await context.write(last)
                     last = b""
-                del part, result, events
-                opening = iter(())
+                del part, result
+                opening = b""
         return last
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
@@ -196,6 +195,16 @@ class CaptureServicer(CaptureServiceServicer):
             while len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
         return plan
+
+    def _plan_bytes(self, prepared: Prepared) -> bytes:
+        """Returns what the messages of a capture begin with: the plan, serialised once for all its calls."""
+        opening = self._openings.get(prepared.plan)
+        if opening is None:
+            opening = CAPTURE_RESPONSE.alone(pb.CaptureEvent(plan=self._plan(prepared)))
+            self._openings[prepared.plan] = opening
+            while len(self._openings) > _PLANS_KEPT:
+                self._openings.popitem(last=False)
+        return opening
 
     async def _inputs(self, first: Carried, requests: AsyncIterator[Carried]) -> Batch:
         """Returns the inputs and masks of a run when all have come."""
@@ -293,9 +302,11 @@ async def _items(
             yield item, request.data.get(index)
 
 
-def _closing(part: Result) -> Iterator[_Item]:
-    if part.timings:
-        yield pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity))
+def _closing(part: Result) -> bytes:
+    """Returns what the messages of a capture end with; nothing as long as another part follows."""
+    if not part.timings:
+        return b""
+    return CAPTURE_RESPONSE.alone(pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity)))
 
 
 def _stream_events(
