@@ -21,6 +21,7 @@ _NEW = Figure(
     "first call of a new plan on a loaded model (transformer, 226 MB), time to first tensor, against making a plain "
     "session of it",
     1.0,
+    reached=1.1,
 )
 _MEMORY = Figure("ten-plans-memory", "10 plans on a 226 MB model, PSS against one plain session", 2.0)
 _TIME = Figure("ten-plans-time", "the same, run time against its own session", 1.1)
