@@ -259,3 +259,22 @@ def test_other_bits_are_not_taken(tmp_path: Path, sessions: list[Session]) -> No
         assert sum(found is not one for found in sessions) == 1
 
     _with(path, work)
+
+
+@pytest.mark.usefixtures("seconds")
+def test_one_session_without_threads_serves_all_shapes(relu: Path, sessions: list[Session]) -> None:
+    """However many shapes inputs have; it counts among the chain's sessions, whose memory is bounded."""
+
+    async def work(capture: Any) -> None:
+        one = (await capture(X), sessions[0])[1]
+        for rows in (1, 2, 3):
+            x = np.ones((rows, 3), np.float32)
+            for _ in range(500):
+                await capture(x)
+                if sessions[-1] is not one:
+                    break
+                await asyncio.sleep(0.005)
+            assert sessions[-1] is not one
+        assert len({id(found) for found in sessions}) == 2
+
+    _with(relu, work)

@@ -55,6 +55,7 @@ class Chain:
         self._place = place
         self._made = made
         self._sessions: list[Session | None] = [None] * len(segments)
+        self._without_threads: Session | None = None
         self._locks = [threading.Lock() for _ in segments]
         self.session(0)
 
@@ -66,7 +67,7 @@ class Chain:
     @property
     def sessions(self) -> list[Session]:
         """The sessions that are made."""
-        return [session for session in self._sessions if session is not None]
+        return [session for session in (*self._sessions, self._without_threads) if session is not None]
 
     @property
     def node_count(self) -> int:
@@ -104,17 +105,20 @@ class Chain:
             return session
 
     def without_threads(self) -> Session | None:
-        """Makes a further session of the one segment, which computes in the thread that runs it.
+        """Returns a further session of the one segment, which computes in the thread that runs it.
 
         Returns:
-            The session; None where there can't be one, where the first is like that, and where it would take much
-            memory of its own.
+            The session, made in this thread the first time; None where there can't be one, where the first is like
+            that, and where it would take much memory of its own.
         """
         opening = self._opening.without_threads
         first = self.session(0)
         if opening is None or len(self.segments) > 1 or first.shared or first.byte_count > _SMALL_BYTES:
             return None
-        return Session(self.segments[0], opening, exact=self._exact)
+        with self._locks[0]:
+            if self._without_threads is None:
+                self._without_threads = Session(self.segments[0], opening, exact=self._exact)
+            return self._without_threads
 
     def _session(self, segment: Segment) -> Session:
         placed = self._place(segment) if self._place is not None else None
