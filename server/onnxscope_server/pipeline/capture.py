@@ -20,7 +20,7 @@ from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
-from onnxscope_server.pipeline.running import Call
+from onnxscope_server.pipeline.running import Call, merged
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
@@ -247,7 +247,7 @@ class Captures:
             with unused_slots.blamed(slots):
                 if prepared.is_one_run:
                     last = await running.at_once(
-                        self._runner, prepared.watched, plan, call, self._seen, self._brief, model
+                        self._runner, prepared.watched, plan, watched, self._seen, self._brief, model
                     )
                     unused_slots.check_made(model, plan, slots, last.activations)
                 else:
@@ -309,13 +309,11 @@ def joined(results: Sequence[Result]) -> Result:
         return results[0]
     ends = [result for result in results if result.timings]
     stages = dict.fromkeys(stage for end in ends for stage in end.timings)
-    return Result(
-        {name: value for result in results for name, value in result.activations.items()},
-        {name: value for result in results for name, value in result.outputs.items()},
-        {name: value for result in results for name, value in result.scalings.items()},
-        {stage: sum(end.timings.get(stage, 0.0) for end in ends) for stage in stages},
+    return replace(
+        merged(results),
+        timings={stage: sum(end.timings.get(stage, 0.0) for end in ends) for stage in stages},
         # the first group brings the outputs
-        ends[0].fidelity,
+        fidelity=ends[0].fidelity,
     )
 
 

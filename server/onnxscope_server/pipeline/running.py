@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -168,7 +168,6 @@ class _Walk:
         self._call = call
         self._seen = seen
         self._types = {capture.address: capture.type for capture in plan.captures}
-        self._needed = _needed_after(chain.segments)
         self._handles: dict[str, Handle] = {}
         self._values: dict[str, Value] = {}
         # of those, what the caller may write to and is read again
@@ -192,11 +191,7 @@ class _Walk:
         parts = [part]
         while self.parts:
             parts.append(self.parts.popleft())
-        return Result(
-            {name: value for part in parts for name, value in part.activations.items()},
-            {name: value for part in parts for name, value in part.outputs.items()},
-            {name: value for part in parts for name, value in part.scalings.items()},
-        )
+        return merged(parts)
 
     def go(self, tell: Callable[[], object], options: Any) -> None:
         """Runs segments while there is room for what they bring.
@@ -222,7 +217,7 @@ class _Walk:
         carried = {name: self._handles[name] for name in segment.carried}
         feeds = {**feeds_of(segment, self._call.inputs, self._call.masks), **carried}
         made, handed, written = self._ran(session, feeds, options)
-        needed = self._needed[self._at]
+        needed = self._chain.needed_after[self._at]
         self._lent = {name for name in (*self._lent, *written) if name in needed}
         self._values |= made
         part = self._read(segment)
@@ -278,6 +273,15 @@ class _Walk:
         return made, handles, [name for name, array in into.items() if made[name] is array]
 
 
+def merged(parts: Sequence[Result]) -> Result:
+    """Returns the values of parts of one run as one part, without timings and fidelity."""
+    return Result(
+        {name: value for part in parts for name, value in part.activations.items()},
+        {name: value for part in parts for name, value in part.outputs.items()},
+        {name: value for part in parts for name, value in part.scalings.items()},
+    )
+
+
 def feeds_of(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value | Handle]:
     """Returns what a segment takes of a call's inputs and masks.
 
@@ -293,15 +297,3 @@ def feeds_of(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, 
     feeds: dict[str, Value | Handle] = {name: inputs[name] for name in segment.inputs if name in inputs}
     feeds |= {graph_input: masks[name] != 0 for name, graph_input in segment.masks.items()}
     return feeds
-
-
-def _needed_after(segments: tuple[Segment, ...]) -> list[set[str]]:
-    """Returns the names that segments behind each one need."""
-    needed: list[set[str]] = []
-    later: set[str] = set()
-    for segment in reversed(segments):
-        needed.append(set(later))
-        later.update(segment.carried)
-        for reading in (*segment.captures.values(), *segment.scalings.values()):
-            later.update(outputs_read(reading))
-    return needed[::-1]

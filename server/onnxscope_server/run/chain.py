@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from onnxscope_server.catalog.shared_weights import Placed
 from onnxscope_server.domain import Segment
 from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.readings import outputs_read
 from onnxscope_server.run.session import Fingerprint, Session
 
 # of a session that may be made twice
@@ -78,6 +80,18 @@ class Chain:
     def outputs(self) -> tuple[str, ...]:
         """Names of the model outputs that it computes."""
         return tuple(name for segment in self.segments for name in segment.outputs)
+
+    @functools.cached_property
+    def needed_after(self) -> tuple[frozenset[str], ...]:
+        """For each segment the names of values that segments behind it need."""
+        needed: list[frozenset[str]] = []
+        later: set[str] = set()
+        for segment in reversed(self.segments):
+            needed.append(frozenset(later))
+            later.update(segment.carried)
+            for reading in (*segment.captures.values(), *segment.scalings.values()):
+                later.update(outputs_read(reading))
+        return tuple(reversed(needed))
 
     def is_made(self) -> bool:
         """Tells whether all sessions are there."""
