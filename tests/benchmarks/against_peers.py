@@ -15,7 +15,7 @@ from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, NotMe
 from tests.benchmarks.interleaved import interleaved
 from tests.benchmarks.limit import Exposed
 from tests.benchmarks.peer import Peer, PeerError, environment, peer
-from tests.benchmarks.serving import has_shared_memory, over_tcp, serving
+from tests.benchmarks.serving import over_tcp, serving
 
 import onnxscope
 
@@ -86,9 +86,8 @@ def _own(stack: ExitStack, path: Path) -> dict[str, Callable[[], float]]:
 
     own = {"onnxruntime": lambda: batches(lambda: limit.run(feeds))}
     own["capture"] = lambda: batches(lambda: model.capture(feeds, at="*", outputs="instrumented"))
-    if has_shared_memory():
-        remote = stack.enter_context(over_tcp(server.target)).load(path)
-        own["capture over TCP"] = lambda: batches(lambda: remote.capture(feeds, at="*", outputs="instrumented"))
+    remote = stack.enter_context(over_tcp(server.target)).load(path)
+    own["capture over TCP"] = lambda: batches(lambda: remote.capture(feeds, at="*", outputs="instrumented"))
     return own
 
 

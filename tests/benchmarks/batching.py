@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from tests.benchmarks import models
-from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, NotMeasured, Outcome, Side, Spread
+from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, Outcome, Side, Spread
 from tests.benchmarks.interleaved import interleaved
 from tests.benchmarks.load import calling
 from tests.benchmarks.serving import over_tcp, serving
-
-from onnxscope_server.settings import Settings
 
 _BATCHING = Figure(
     "batching",
@@ -20,22 +18,13 @@ _BATCHING = Figure(
 _CALLERS = 32
 # of callers
 PROCESSES = 2
-_SETTING = "max_batch_rows"
-
-
-def batching_flags() -> tuple[str, ...] | None:
-    """Returns the flags with which a server batches, or None where it can't."""
-    if _SETTING not in Settings.model_fields:
-        return None
-    return (f"--{_SETTING.replace('_', '-')}", str(_CALLERS))
+# of a server that batches
+BATCHING_FLAGS = ("--max-batch-rows", str(_CALLERS))
 
 
 def _batching(bench: Bench) -> list[Outcome]:
-    flags = batching_flags()
-    if flags is None:
-        return [NotMeasured(_BATCHING, "this server has no batching")]
     path = models.digits()
-    with serving() as alone, serving(*flags) as together, calling(PROCESSES) as callers:
+    with serving() as alone, serving(*BATCHING_FLAGS) as together, calling(PROCESSES) as callers:
         digests = {}
         for server in (alone, together):
             with over_tcp(server.target) as scope:

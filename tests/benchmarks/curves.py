@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from tests.benchmarks import models, protocol
-from tests.benchmarks.batching import PROCESSES, batching_flags
+from tests.benchmarks.batching import BATCHING_FLAGS, PROCESSES
 from tests.benchmarks.figures import Bench, Spread
 from tests.benchmarks.interleaved import interleaved, timed
 from tests.benchmarks.limit import Exposed
 from tests.benchmarks.load import calling
-from tests.benchmarks.serving import has_shared_memory, over_tcp, serving
+from tests.benchmarks.serving import over_tcp, serving
 
 import onnxscope
 
@@ -104,13 +104,11 @@ def by_clients(bench: Bench) -> Panel:
     lines: dict[str, list[Point]] = {}
     path = models.digits()
     limit = Exposed(path, [protocol.AT])
-    servers = {_TCP: (), _BATCHED: batching_flags()}
+    servers = {_TCP: (), _BATCHED: BATCHING_FLAGS}
     with ExitStack() as stack:
         callers = stack.enter_context(calling(PROCESSES))
         contenders: dict[str, Callable[[int], float]] = {LIMIT: lambda count: _in_threads(limit, count)}
         for label, flags in servers.items():
-            if flags is None:
-                continue
             server = stack.enter_context(serving(*flags))
             with over_tcp(server.target) as scope:
                 digest = scope.load(path).digest
@@ -143,9 +141,11 @@ def _ways(path: Path) -> Iterator[dict[str, onnxscope.Model]]:
     """Gives the model by each of the ways to it."""
     with ExitStack() as stack:
         server = stack.enter_context(serving())
-        scopes = {_TCP: over_tcp(server.target), _LOCAL: onnxscope.local()}
-        if has_shared_memory():
-            scopes[_SHARED] = onnxscope.connect(server.target)
+        scopes = {
+            _TCP: over_tcp(server.target),
+            _LOCAL: onnxscope.local(),
+            _SHARED: onnxscope.connect(server.target),
+        }
         yield {label: stack.enter_context(scope).load(path) for label, scope in scopes.items()}
 
 

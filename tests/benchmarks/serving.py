@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import subprocess
 import sys
@@ -61,12 +60,6 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
     return int(ready[1])
 
 
-def has_shared_memory() -> bool:
-    """Tells whether the client can use shared memory at all."""
-    return "shared_memory" in inspect.signature(onnxscope.connect).parameters
-
-
 def over_tcp(target: str) -> onnxscope.Scope:
     """Returns a scope whose activations come over TCP."""
-    without = {"shared_memory": False} if has_shared_memory() else {}
-    return onnxscope.connect(target, **without)
+    return onnxscope.connect(target, shared_memory=False)

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 from tests.benchmarks import models
-from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, NotMeasured, Outcome, Side, Spread
+from tests.benchmarks.figures import Bench, Figure, Measured, Measurement, Outcome, Side, Spread
 from tests.benchmarks.interleaved import interleaved, timed
 from tests.benchmarks.limit import Exposed
 from tests.benchmarks.plain_socket import plain_socket
-from tests.benchmarks.serving import has_shared_memory, over_tcp, serving
+from tests.benchmarks.serving import over_tcp, serving
 
 import onnxscope
 
@@ -21,7 +21,6 @@ Way = Callable[[], AbstractContextManager[onnxscope.Scope]]
 _ROUNDS = 21
 # fused or not, onnxruntime rounds differently
 _ROUNDING = 1e-4
-NO_SHARED_MEMORY = "this client has no shared memory"
 _TCP = Figure("resnet50-tcp", "ResNet50, all 175 hidden values (150 MB), TCP loopback", 1.15, reached=3.5)
 _SHARED = Figure("resnet50-shared-memory", "the same, shared memory", 1.03, reached=1.5)
 _LOCAL = Figure("local", "`local()` against onnxruntime itself on the same graph (ResNet50, all hidden values)", 1.02)
@@ -100,16 +99,10 @@ def _first(bench: Bench, figure: Figure, way: Way) -> Outcome:
     return Measured(figure, Spread.of_ratios(firsts, wholes), sides)
 
 
-def _if_shared_memory(measure: Callable[[Bench, Figure, Way], Outcome], bench: Bench, figure: Figure) -> list[Outcome]:
-    if not has_shared_memory():
-        return [NotMeasured(figure, NO_SHARED_MEMORY)]
-    return [measure(bench, figure, _shared_memory)]
-
-
 MEASUREMENTS = (
     Measurement((_TCP,), lambda bench: [_whole(bench, _TCP, _tcp)]),
-    Measurement((_SHARED,), lambda bench: _if_shared_memory(_whole, bench, _SHARED)),
+    Measurement((_SHARED,), lambda bench: [_whole(bench, _SHARED, _shared_memory)]),
     Measurement((_FIRST_TCP,), lambda bench: [_first(bench, _FIRST_TCP, _tcp)]),
-    Measurement((_FIRST_SHARED,), lambda bench: _if_shared_memory(_first, bench, _FIRST_SHARED)),
+    Measurement((_FIRST_SHARED,), lambda bench: [_first(bench, _FIRST_SHARED, _shared_memory)]),
     Measurement((_LOCAL,), lambda bench: [_whole(bench, _LOCAL, onnxscope.local)]),
 )
