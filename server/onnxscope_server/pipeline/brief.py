@@ -7,15 +7,13 @@ segment computes them in the loop's thread alone, if it gives the same bits.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from onnxscope_server.domain import Array, Result, Value
-from onnxscope_server.pipeline.shapes_seen import InputShapes
+from onnxscope_server.pipeline.by_shapes import ByShapes, InputShapes
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.session import Feeds, Session
 
@@ -24,7 +22,6 @@ _MOST_SECONDS = 200e-6
 # above that the result is best written where the caller wants it, which may mean making that memory
 _MOST_BYTES = 64 << 10
 _RUNS = 4
-_KEPT = 64
 
 
 def shapes_of(inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> InputShapes | None:
@@ -45,15 +42,15 @@ class BriefRuns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # how many of the last runs were brief
-        self._counts: WeakKeyDictionary[Session, OrderedDict[InputShapes, int]] = WeakKeyDictionary()
-        # sessions that compute without threads, None where there is none, or none yet
-        self._single: WeakKeyDictionary[Session, OrderedDict[InputShapes, Session | None]] = WeakKeyDictionary()
+        self._counts: ByShapes[int] = ByShapes()
+        # for which kinds of run a session without threads was looked for, and those that were found
+        self._looked: ByShapes[bool] = ByShapes()
+        self._single: ByShapes[Session] = ByShapes()
 
     def has(self, session: Session, given: InputShapes) -> bool:
         """Tells whether the next run will be brief, as far as one can know."""
         with self._lock:
-            counts = self._counts.get(session)
-            return counts is not None and counts.get(given, 0) >= _RUNS
+            return (self._counts.get(session, given) or 0) >= _RUNS
 
     def timed(
         self,
@@ -85,18 +82,15 @@ class BriefRuns:
     def wants_single(self, session: Session, given: InputShapes) -> bool:
         """Tells whether it is time for `find_single`: once for each kind of run."""
         with self._lock:
-            known = self._single.setdefault(session, OrderedDict())
-            if given in known:
+            if self._looked.get(session, given):
                 return False
-            known[given] = None
-            while len(known) > _KEPT:
-                known.popitem(last=False)
+            self._looked.put(session, given, value=True)
             return True
 
     def single(self, session: Session, given: InputShapes) -> Session | None:
         """Returns a session that does a brief run without other threads; None where the first one is to do it."""
-        known = self._single.get(session)
-        return None if known is None else known.get(given)
+        with self._lock:
+            return self._single.get(session, given)
 
     def find_single(self, chain: Chain, given: InputShapes, feeds: Feeds) -> None:
         """Makes that session, and keeps it where it gives the same bits.
@@ -112,16 +106,14 @@ class BriefRuns:
         names = list(session.outputs)
         if _same_bits(session.run(feeds, names), other.run(feeds, names)):
             with self._lock:
-                self._single.setdefault(session, OrderedDict())[given] = other
+                self._single.put(session, given, other)
 
     def _learn(self, session: Session, given: InputShapes, *, is_brief: bool) -> None:
         with self._lock:
-            counts = self._counts.setdefault(session, OrderedDict())
-            count = counts.get(given, 0)
+            count = self._counts.get(session, given) or 0
             # the loop may have been held up from outside: a thread, whose clock can tell, has the next one
-            counts[given] = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
-            while len(counts) > _KEPT:
-                counts.popitem(last=False)
+            after = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
+            self._counts.put(session, given, after)
 
 
 def _same_bits(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
@@ -11,11 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from onnxscope_server.domain import Array, DataType, Memory, TensorType, Value
+from onnxscope_server.pipeline.by_shapes import ByShapes, InputShapes
 from onnxscope_server.run.session import Session
 
-InputShapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 _Outputs: TypeAlias = Mapping[str, tuple[DataType, tuple[int, ...]]]
-_KEPT = 64
 
 
 def input_shapes(inputs: Mapping[str, Value]) -> InputShapes:
@@ -31,7 +29,7 @@ class ShapesSeen:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: WeakKeyDictionary[Session, OrderedDict[InputShapes, _Outputs]] = WeakKeyDictionary()
+        self._seen: ByShapes[_Outputs] = ByShapes()
         self._otherwise: WeakKeyDictionary[Session, bool] = WeakKeyDictionary()
 
     def memory(self, session: Session, given: InputShapes, memory: Memory, names: Collection[str]) -> dict[str, Array]:
@@ -46,26 +44,24 @@ class ShapesSeen:
         with self._lock:
             if session in self._otherwise:
                 return {}
-            known = self._seen.get(session, OrderedDict()).get(given, {})
+            known = self._seen.get(session, given) or {}
         made = {name: memory(*known[name]) for name in names if name in known}
         return {name: array for name, array in made.items() if array is not None}
 
     def learn(self, session: Session, given: InputShapes, values: Mapping[str, Value]) -> None:
         """Keeps the shapes that outputs had."""
         with self._lock:
-            seen = self._seen.setdefault(session, OrderedDict())
-            if given in seen:
+            if self._seen.get(session, given) is not None:
                 return
-            seen[given] = {
+            shapes = {
                 name: (declared.data_type, value.shape)
                 for name, value in values.items()
                 if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
             }
-            while len(seen) > _KEPT:
-                seen.popitem(last=False)
+            self._seen.put(session, given, shapes)
 
     def forget(self, session: Session) -> None:
         """Says that shapes are not the same for the same inputs' shapes."""
         with self._lock:
             self._otherwise[session] = True
-            self._seen.pop(session, None)
+            self._seen.forget(session)
