@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,17 @@ def test_noncontiguous_arrays_are_copied(client: Any) -> None:
     made: Any = result.activations["t"]
     assert made.flags.c_contiguous
     np.testing.assert_array_equal(made, bound.T)
+
+
+def test_a_call_that_is_still_known_keeps_no_memory_of_a_client_that_has_gone(client: Any) -> None:
+    """What was given and never taken is unmapped, however long somebody refers to the call."""
+    before = _mapped()
+    _, share = client.call()
+    assert share.give(_made(share)) is not None
+    assert _mapped() > before
+    share._connection.close()
+    assert _mapped() <= before
+
+
+def _mapped() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:onnxscope")

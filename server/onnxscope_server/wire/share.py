@@ -131,7 +131,10 @@ class _Sent:
         """Ends the call on the client's side; returns the blocks that it never took."""
         self.is_over = True
         self._wake()
-        return [block for block, sent_count, _ in self._open if block.is_held and block.sent_count == sent_count]
+        held = [block for block, sent_count, _ in self._open if block.is_held and block.sent_count == sent_count]
+        # whoever still knows this call keeps no memory by that
+        self._open.clear()
+        return held
 
     def waiter(self) -> asyncio.Future[None] | None:
         """Returns what to wait for; None where there is room."""
