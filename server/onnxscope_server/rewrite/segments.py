@@ -36,7 +36,7 @@ _FIRST_SHARE = 0.25
 _OPEN_EXTENT = 64
 # what a value is taken for of which nothing is known: little where that decides whether to cut at all, much after that
 _LEAST_UNKNOWN_BYTES = 16 << 10
-_UNKNOWN_BYTES = 1 << 20
+_UNKNOWN_BYTES = 4 << 20
 _ITEM_BYTES: Mapping[DataType, int] = {
     data_type: max(1, ir.DataType(data_type).bitwidth // 8)
     for data_type in DataType
