@@ -17,6 +17,11 @@ OnnxscopeError
  ├─ OutOfMemoryError (MemoryError)
  ├─ ProviderUnavailableError
  ├─ CustomOpsInvalidError
+ ├─ ProbeNotFoundError (LookupError)
+ ├─ ProbeExistsError
+ ├─ ProbeInvalidError (ValueError)
+ ├─ DataInvalidError (ValueError)
+ ├─ ProbeUnfaithfulError
  ├─ UnauthenticatedError
  ├─ DeadlineExceededError (TimeoutError)
  ├─ UnavailableError (ConnectionError)    StreamCutError
@@ -226,6 +231,56 @@ class CustomOpsInvalidError(OnnxscopeError):
     reason = "CUSTOM_OPS_INVALID"
 
 
+class ProbeNotFoundError(OnnxscopeError, LookupError):
+    """The model has no probe of this name.
+
+    Example:
+        `model.run(x, probes=["parity"])` before `model.fit_probe("parity", ...)`.
+    """
+
+    reason = "PROBE_NOT_FOUND"
+
+
+class ProbeExistsError(OnnxscopeError):
+    """The model has another probe of this name; `overwrite=True` replaces it.
+
+    Example:
+        `model.fit_probe("parity", ...)` twice.
+    """
+
+    reason = "PROBE_EXISTS"
+
+
+class ProbeInvalidError(OnnxscopeError, ValueError):
+    """A file is no probe, or is none of this model and hook point.
+
+    Example:
+        `scope.load_probe("parity.onnx", other)` with a probe of another model.
+    """
+
+    reason = "PROBE_INVALID"
+
+
+class DataInvalidError(OnnxscopeError, ValueError):
+    """Nothing can be learned from these rows and labels, or they contradict each other.
+
+    Example:
+        `model.fit_probe("parity", X, np.zeros(len(X)), at="h1")`: a single class.
+    """
+
+    reason = "DATA_INVALID"
+
+
+class ProbeUnfaithfulError(OnnxscopeError):
+    """What was exported to ONNX predicts otherwise than what was fitted, so it is not kept.
+
+    Example:
+        none known.
+    """
+
+    reason = "PROBE_UNFAITHFUL"
+
+
 class UnauthenticatedError(OnnxscopeError):
     """The server wants a token, and the call has none or a wrong one.
 
@@ -313,6 +368,11 @@ BY_REASON: Mapping[str, type[OnnxscopeError]] = {
         OutOfMemoryError,
         ProviderUnavailableError,
         CustomOpsInvalidError,
+        ProbeNotFoundError,
+        ProbeExistsError,
+        ProbeInvalidError,
+        DataInvalidError,
+        ProbeUnfaithfulError,
         UnauthenticatedError,
         DeadlineExceededError,
         UnavailableError,

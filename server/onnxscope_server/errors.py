@@ -147,3 +147,33 @@ class NotImplementedYetError(OnnxscopeServerError):
     """The contract promises it and this version does not have it."""
 
     reason = "NOT_IMPLEMENTED_YET"
+
+
+class ProbeNotFoundError(OnnxscopeServerError):
+    """The model has no probe of this name."""
+
+    reason = "PROBE_NOT_FOUND"
+
+
+class ProbeExistsError(OnnxscopeServerError):
+    """The model has another probe of this name."""
+
+    reason = "PROBE_EXISTS"
+
+
+class ProbeInvalidError(OnnxscopeServerError):
+    """A file is no probe, or none of this model and hook point."""
+
+    reason = "PROBE_INVALID"
+
+
+class DataInvalidError(OnnxscopeServerError):
+    """Nothing can be learned from these rows and labels."""
+
+    reason = "DATA_INVALID"
+
+
+class ProbeUnfaithfulError(OnnxscopeServerError):
+    """An export predicts otherwise than what was fitted."""
+
+    reason = "PROBE_UNFAITHFUL"

@@ -26,19 +26,21 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from onnxscope.v1 import tensor_pb2 as onnxscope_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"onnxscope/v1/capture_service.proto\x12\x0connxscope.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19onnxscope/v1/tensor.proto\"\xca\x01\n\tReduction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onnxscope.v1.ReductionKind\x12\x11\n\x04\x61xis\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\ttop_count\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\nmask_input\x18\x05 \x01(\tH\x00\x12\x14\n\nmask_value\x18\x06 \x01(\tH\x00\x42\x06\n\x04maskB\x07\n\x05_axisB\x08\n\x06_indexB\x0c\n\n_top_count\"M\n\rReductionRule\x12\x10\n\x08selector\x18\x01 \x01(\t\x12*\n\treduction\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.Reduction\"\xdf\x01\n\x0b\x43\x61ptureSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tselectors\x18\x03 \x03(\t\x12/\n\nreductions\x18\x04 \x03(\x0b\x32\x1b.onnxscope.v1.ReductionRule\x12)\n\x07outputs\x18\x05 \x01(\x0e\x32\x18.onnxscope.v1.OutputMode\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xpand\x18\x07 \x01(\x08\x12\x12\n\ndequantize\x18\x08 \x01(\x08\x12\x0e\n\x06probes\x18\t \x03(\t\")\n\nInputShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"m\n\x12PlanCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12.\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32\x18.onnxscope.v1.InputShape\"g\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\t\x12\x17\n\nzero_point\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04\x61xis\x18\x03 \x01(\x03\x12\x12\n\nblock_size\x18\x04 \x01(\x03\x42\r\n\x0b_zero_point\"\xc4\x01\n\x0cPlannedValue\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.onnxscope.v1.ValueRole\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04type\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValueType\x12\x17\n\nbyte_count\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cquantization\x18\x05 \x01(\x0b\x32\x1a.onnxscope.v1.QuantizationB\r\n\x0b_byte_count\"\x98\x01\n\x0b\x43\x61pturePlan\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.PlannedValue\x12\x18\n\x10known_byte_count\x18\x02 \x01(\x04\x12\x15\n\runknown_count\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x18\n\x10model_node_count\x18\x05 \x01(\x05\">\n\x13PlanCaptureResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlan\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"{\n\x08\x46idelity\x12\x16\n\x0e\x66usion_blocked\x18\x01 \x01(\x08\x12\x19\n\x11\x63hanged_operators\x18\x02 \x03(\t\x12\"\n\x15max_output_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x18\n\x16_max_output_difference\"h\n\x10\x43\x61ptureCompleted\x12*\n\x07timings\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StageTiming\x12(\n\x08\x66idelity\x18\x02 \x01(\x0b\x32\x16.onnxscope.v1.Fidelity\"\x19\n\x17OpenSharedMemoryRequest\"<\n\x18OpenSharedMemoryResponse\x12\x11\n\tsocket_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\"&\n\x07Sharing\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x04\"\x98\x01\n\x0e\x43\x61ptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12\'\n\x06inputs\x18\x02 \x03(\x0b\x32\x17.onnxscope.v1.ValuePart\x12&\n\x07sharing\x18\x03 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xa1\x01\n\x0c\x43\x61ptureEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompletedH\x00\x42\x07\n\x05\x65vent\"=\n\x0f\x43\x61ptureResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.CaptureEvent\"\x1b\n\nBatchStart\x12\r\n\x05index\x18\x01 \x01(\x04\"\n\n\x08\x42\x61tchEnd\"\x9c\x01\n\nStreamItem\x12/\n\x0b\x62\x61tch_start\x18\x01 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05input\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12+\n\tbatch_end\x18\x03 \x01(\x0b\x32\x16.onnxscope.v1.BatchEndH\x00\x42\x06\n\x04item\"\xfc\x01\n\x14StreamCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12<\n\x05\x63\x61rry\x18\x02 \x03(\x0b\x32-.onnxscope.v1.StreamCaptureRequest.CarryEntry\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.onnxscope.v1.StreamItem\x12&\n\x07sharing\x18\x04 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\x1a,\n\nCarryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0e\x42\x61tchCompleted\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x31\n\tcompleted\x18\x02 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompleted\"&\n\x0fStreamCompleted\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x04\"\x89\x02\n\x0bStreamEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12/\n\x0b\x62\x61tch_start\x18\x02 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05value\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x37\n\x0f\x62\x61tch_completed\x18\x04 \x01(\x0b\x32\x1c.onnxscope.v1.BatchCompletedH\x00\x12\x32\n\tcompleted\x18\x05 \x01(\x0b\x32\x1d.onnxscope.v1.StreamCompletedH\x00\x42\x07\n\x05\x65vent\"B\n\x15StreamCaptureResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StreamEvent*y\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTPUT_MODE_UNMODIFIED\x10\x01\x12\x1c\n\x18OUTPUT_MODE_INSTRUMENTED\x10\x02\x12\x14\n\x10OUTPUT_MODE_NONE\x10\x03*\xba\x02\n\rReductionKind\x12\x1e\n\x1aREDUCTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REDUCTION_KIND_MEAN\x10\x01\x12\x16\n\x12REDUCTION_KIND_MAX\x10\x02\x12\x18\n\x14REDUCTION_KIND_FIRST\x10\x03\x12\x17\n\x13REDUCTION_KIND_LAST\x10\x04\x12\x1a\n\x16REDUCTION_KIND_FLATTEN\x10\x05\x12\x1c\n\x18REDUCTION_KIND_POSITIONS\x10\x06\x12\x1f\n\x1bREDUCTION_KIND_SPATIAL_MEAN\x10\x07\x12\x17\n\x13REDUCTION_KIND_NORM\x10\x08\x12\x18\n\x14REDUCTION_KIND_INDEX\x10\t\x12\x17\n\x13REDUCTION_KIND_TOPK\x10\n2\xf1\x02\n\x0e\x43\x61ptureService\x12R\n\x0bPlanCapture\x12 .onnxscope.v1.PlanCaptureRequest\x1a!.onnxscope.v1.PlanCaptureResponse\x12J\n\x07\x43\x61pture\x12\x1c.onnxscope.v1.CaptureRequest\x1a\x1d.onnxscope.v1.CaptureResponse(\x01\x30\x01\x12\\\n\rStreamCapture\x12\".onnxscope.v1.StreamCaptureRequest\x1a#.onnxscope.v1.StreamCaptureResponse(\x01\x30\x01\x12\x61\n\x10OpenSharedMemory\x12%.onnxscope.v1.OpenSharedMemoryRequest\x1a&.onnxscope.v1.OpenSharedMemoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"onnxscope/v1/capture_service.proto\x12\x0connxscope.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19onnxscope/v1/tensor.proto\"\xca\x01\n\tReduction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onnxscope.v1.ReductionKind\x12\x11\n\x04\x61xis\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\ttop_count\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\nmask_input\x18\x05 \x01(\tH\x00\x12\x14\n\nmask_value\x18\x06 \x01(\tH\x00\x42\x06\n\x04maskB\x07\n\x05_axisB\x08\n\x06_indexB\x0c\n\n_top_count\"M\n\rReductionRule\x12\x10\n\x08selector\x18\x01 \x01(\t\x12*\n\treduction\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.Reduction\"\xdf\x01\n\x0b\x43\x61ptureSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tselectors\x18\x03 \x03(\t\x12/\n\nreductions\x18\x04 \x03(\x0b\x32\x1b.onnxscope.v1.ReductionRule\x12)\n\x07outputs\x18\x05 \x01(\x0e\x32\x18.onnxscope.v1.OutputMode\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\x0e\n\x06\x65xpand\x18\x07 \x01(\x08\x12\x12\n\ndequantize\x18\x08 \x01(\x08\x12\x0e\n\x06probes\x18\t \x03(\t\")\n\nInputShape\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\"m\n\x12PlanCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12.\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32\x18.onnxscope.v1.InputShape\"g\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\t\x12\x17\n\nzero_point\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04\x61xis\x18\x03 \x01(\x03\x12\x12\n\nblock_size\x18\x04 \x01(\x03\x42\r\n\x0b_zero_point\"\xc4\x01\n\x0cPlannedValue\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.onnxscope.v1.ValueRole\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04type\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValueType\x12\x17\n\nbyte_count\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x30\n\x0cquantization\x18\x05 \x01(\x0b\x32\x1a.onnxscope.v1.QuantizationB\r\n\x0b_byte_count\"/\n\x0cProbeClasses\x12\x10\n\x08integers\x18\x01 \x03(\x03\x12\r\n\x05texts\x18\x02 \x03(\t\"\xd2\x01\n\x0cPlannedProbe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12+\n\x07\x63lasses\x18\x04 \x01(\x0b\x32\x1a.onnxscope.v1.ProbeClasses\x12\x38\n\x07outputs\x18\x05 \x03(\x0b\x32\'.onnxscope.v1.PlannedProbe.OutputsEntry\x1a.\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc4\x01\n\x0b\x43\x61pturePlan\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.PlannedValue\x12\x18\n\x10known_byte_count\x18\x02 \x01(\x04\x12\x15\n\runknown_count\x18\x03 \x01(\x05\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x18\n\x10model_node_count\x18\x05 \x01(\x05\x12*\n\x06probes\x18\x06 \x03(\x0b\x32\x1a.onnxscope.v1.PlannedProbe\">\n\x13PlanCaptureResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlan\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"{\n\x08\x46idelity\x12\x16\n\x0e\x66usion_blocked\x18\x01 \x01(\x08\x12\x19\n\x11\x63hanged_operators\x18\x02 \x03(\t\x12\"\n\x15max_output_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x18\n\x16_max_output_difference\"h\n\x10\x43\x61ptureCompleted\x12*\n\x07timings\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StageTiming\x12(\n\x08\x66idelity\x18\x02 \x01(\x0b\x32\x16.onnxscope.v1.Fidelity\"\x19\n\x17OpenSharedMemoryRequest\"<\n\x18OpenSharedMemoryResponse\x12\x11\n\tsocket_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\"&\n\x07Sharing\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x04\"\x98\x01\n\x0e\x43\x61ptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12\'\n\x06inputs\x18\x02 \x03(\x0b\x32\x17.onnxscope.v1.ValuePart\x12&\n\x07sharing\x18\x03 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xa1\x01\n\x0c\x43\x61ptureEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x33\n\tcompleted\x18\x03 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompletedH\x00\x42\x07\n\x05\x65vent\"=\n\x0f\x43\x61ptureResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.onnxscope.v1.CaptureEvent\"\x1b\n\nBatchStart\x12\r\n\x05index\x18\x01 \x01(\x04\"\n\n\x08\x42\x61tchEnd\"\x9c\x01\n\nStreamItem\x12/\n\x0b\x62\x61tch_start\x18\x01 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05input\x18\x02 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12+\n\tbatch_end\x18\x03 \x01(\x0b\x32\x16.onnxscope.v1.BatchEndH\x00\x42\x06\n\x04item\"\xfc\x01\n\x14StreamCaptureRequest\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CaptureSpec\x12<\n\x05\x63\x61rry\x18\x02 \x03(\x0b\x32-.onnxscope.v1.StreamCaptureRequest.CarryEntry\x12\'\n\x05items\x18\x03 \x03(\x0b\x32\x18.onnxscope.v1.StreamItem\x12&\n\x07sharing\x18\x04 \x01(\x0b\x32\x15.onnxscope.v1.Sharing\x1a,\n\nCarryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0e\x42\x61tchCompleted\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x31\n\tcompleted\x18\x02 \x01(\x0b\x32\x1e.onnxscope.v1.CaptureCompleted\"&\n\x0fStreamCompleted\x12\x13\n\x0b\x62\x61tch_count\x18\x01 \x01(\x04\"\x89\x02\n\x0bStreamEvent\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x19.onnxscope.v1.CapturePlanH\x00\x12/\n\x0b\x62\x61tch_start\x18\x02 \x01(\x0b\x32\x18.onnxscope.v1.BatchStartH\x00\x12(\n\x05value\x18\x03 \x01(\x0b\x32\x17.onnxscope.v1.ValuePartH\x00\x12\x37\n\x0f\x62\x61tch_completed\x18\x04 \x01(\x0b\x32\x1c.onnxscope.v1.BatchCompletedH\x00\x12\x32\n\tcompleted\x18\x05 \x01(\x0b\x32\x1d.onnxscope.v1.StreamCompletedH\x00\x42\x07\n\x05\x65vent\"B\n\x15StreamCaptureResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.onnxscope.v1.StreamEvent*y\n\nOutputMode\x12\x1b\n\x17OUTPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OUTPUT_MODE_UNMODIFIED\x10\x01\x12\x1c\n\x18OUTPUT_MODE_INSTRUMENTED\x10\x02\x12\x14\n\x10OUTPUT_MODE_NONE\x10\x03*\xba\x02\n\rReductionKind\x12\x1e\n\x1aREDUCTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13REDUCTION_KIND_MEAN\x10\x01\x12\x16\n\x12REDUCTION_KIND_MAX\x10\x02\x12\x18\n\x14REDUCTION_KIND_FIRST\x10\x03\x12\x17\n\x13REDUCTION_KIND_LAST\x10\x04\x12\x1a\n\x16REDUCTION_KIND_FLATTEN\x10\x05\x12\x1c\n\x18REDUCTION_KIND_POSITIONS\x10\x06\x12\x1f\n\x1bREDUCTION_KIND_SPATIAL_MEAN\x10\x07\x12\x17\n\x13REDUCTION_KIND_NORM\x10\x08\x12\x18\n\x14REDUCTION_KIND_INDEX\x10\t\x12\x17\n\x13REDUCTION_KIND_TOPK\x10\n2\xf1\x02\n\x0e\x43\x61ptureService\x12R\n\x0bPlanCapture\x12 .onnxscope.v1.PlanCaptureRequest\x1a!.onnxscope.v1.PlanCaptureResponse\x12J\n\x07\x43\x61pture\x12\x1c.onnxscope.v1.CaptureRequest\x1a\x1d.onnxscope.v1.CaptureResponse(\x01\x30\x01\x12\\\n\rStreamCapture\x12\".onnxscope.v1.StreamCaptureRequest\x1a#.onnxscope.v1.StreamCaptureResponse(\x01\x30\x01\x12\x61\n\x10OpenSharedMemory\x12%.onnxscope.v1.OpenSharedMemoryRequest\x1a&.onnxscope.v1.OpenSharedMemoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onnxscope.v1.capture_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PLANNEDPROBE_OUTPUTSENTRY']._loaded_options = None
+  _globals['_PLANNEDPROBE_OUTPUTSENTRY']._serialized_options = b'8\001'
   _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._loaded_options = None
   _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_options = b'8\001'
-  _globals['_OUTPUTMODE']._serialized_start=3030
-  _globals['_OUTPUTMODE']._serialized_end=3151
-  _globals['_REDUCTIONKIND']._serialized_start=3154
-  _globals['_REDUCTIONKIND']._serialized_end=3468
+  _globals['_OUTPUTMODE']._serialized_start=3336
+  _globals['_OUTPUTMODE']._serialized_end=3457
+  _globals['_REDUCTIONKIND']._serialized_start=3460
+  _globals['_REDUCTIONKIND']._serialized_end=3774
   _globals['_REDUCTION']._serialized_start=112
   _globals['_REDUCTION']._serialized_end=314
   _globals['_REDUCTIONRULE']._serialized_start=316
@@ -53,46 +55,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUANTIZATION']._serialized_end=878
   _globals['_PLANNEDVALUE']._serialized_start=881
   _globals['_PLANNEDVALUE']._serialized_end=1077
-  _globals['_CAPTUREPLAN']._serialized_start=1080
-  _globals['_CAPTUREPLAN']._serialized_end=1232
-  _globals['_PLANCAPTURERESPONSE']._serialized_start=1234
-  _globals['_PLANCAPTURERESPONSE']._serialized_end=1296
-  _globals['_STAGETIMING']._serialized_start=1298
-  _globals['_STAGETIMING']._serialized_end=1371
-  _globals['_FIDELITY']._serialized_start=1373
-  _globals['_FIDELITY']._serialized_end=1496
-  _globals['_CAPTURECOMPLETED']._serialized_start=1498
-  _globals['_CAPTURECOMPLETED']._serialized_end=1602
-  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_start=1604
-  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_end=1629
-  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_start=1631
-  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_end=1691
-  _globals['_SHARING']._serialized_start=1693
-  _globals['_SHARING']._serialized_end=1731
-  _globals['_CAPTUREREQUEST']._serialized_start=1734
-  _globals['_CAPTUREREQUEST']._serialized_end=1886
-  _globals['_CAPTUREEVENT']._serialized_start=1889
-  _globals['_CAPTUREEVENT']._serialized_end=2050
-  _globals['_CAPTURERESPONSE']._serialized_start=2052
-  _globals['_CAPTURERESPONSE']._serialized_end=2113
-  _globals['_BATCHSTART']._serialized_start=2115
-  _globals['_BATCHSTART']._serialized_end=2142
-  _globals['_BATCHEND']._serialized_start=2144
-  _globals['_BATCHEND']._serialized_end=2154
-  _globals['_STREAMITEM']._serialized_start=2157
-  _globals['_STREAMITEM']._serialized_end=2313
-  _globals['_STREAMCAPTUREREQUEST']._serialized_start=2316
-  _globals['_STREAMCAPTUREREQUEST']._serialized_end=2568
-  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_start=2524
-  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_end=2568
-  _globals['_BATCHCOMPLETED']._serialized_start=2570
-  _globals['_BATCHCOMPLETED']._serialized_end=2652
-  _globals['_STREAMCOMPLETED']._serialized_start=2654
-  _globals['_STREAMCOMPLETED']._serialized_end=2692
-  _globals['_STREAMEVENT']._serialized_start=2695
-  _globals['_STREAMEVENT']._serialized_end=2960
-  _globals['_STREAMCAPTURERESPONSE']._serialized_start=2962
-  _globals['_STREAMCAPTURERESPONSE']._serialized_end=3028
-  _globals['_CAPTURESERVICE']._serialized_start=3471
-  _globals['_CAPTURESERVICE']._serialized_end=3840
+  _globals['_PROBECLASSES']._serialized_start=1079
+  _globals['_PROBECLASSES']._serialized_end=1126
+  _globals['_PLANNEDPROBE']._serialized_start=1129
+  _globals['_PLANNEDPROBE']._serialized_end=1339
+  _globals['_PLANNEDPROBE_OUTPUTSENTRY']._serialized_start=1293
+  _globals['_PLANNEDPROBE_OUTPUTSENTRY']._serialized_end=1339
+  _globals['_CAPTUREPLAN']._serialized_start=1342
+  _globals['_CAPTUREPLAN']._serialized_end=1538
+  _globals['_PLANCAPTURERESPONSE']._serialized_start=1540
+  _globals['_PLANCAPTURERESPONSE']._serialized_end=1602
+  _globals['_STAGETIMING']._serialized_start=1604
+  _globals['_STAGETIMING']._serialized_end=1677
+  _globals['_FIDELITY']._serialized_start=1679
+  _globals['_FIDELITY']._serialized_end=1802
+  _globals['_CAPTURECOMPLETED']._serialized_start=1804
+  _globals['_CAPTURECOMPLETED']._serialized_end=1908
+  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_start=1910
+  _globals['_OPENSHAREDMEMORYREQUEST']._serialized_end=1935
+  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_start=1937
+  _globals['_OPENSHAREDMEMORYRESPONSE']._serialized_end=1997
+  _globals['_SHARING']._serialized_start=1999
+  _globals['_SHARING']._serialized_end=2037
+  _globals['_CAPTUREREQUEST']._serialized_start=2040
+  _globals['_CAPTUREREQUEST']._serialized_end=2192
+  _globals['_CAPTUREEVENT']._serialized_start=2195
+  _globals['_CAPTUREEVENT']._serialized_end=2356
+  _globals['_CAPTURERESPONSE']._serialized_start=2358
+  _globals['_CAPTURERESPONSE']._serialized_end=2419
+  _globals['_BATCHSTART']._serialized_start=2421
+  _globals['_BATCHSTART']._serialized_end=2448
+  _globals['_BATCHEND']._serialized_start=2450
+  _globals['_BATCHEND']._serialized_end=2460
+  _globals['_STREAMITEM']._serialized_start=2463
+  _globals['_STREAMITEM']._serialized_end=2619
+  _globals['_STREAMCAPTUREREQUEST']._serialized_start=2622
+  _globals['_STREAMCAPTUREREQUEST']._serialized_end=2874
+  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_start=2830
+  _globals['_STREAMCAPTUREREQUEST_CARRYENTRY']._serialized_end=2874
+  _globals['_BATCHCOMPLETED']._serialized_start=2876
+  _globals['_BATCHCOMPLETED']._serialized_end=2958
+  _globals['_STREAMCOMPLETED']._serialized_start=2960
+  _globals['_STREAMCOMPLETED']._serialized_end=2998
+  _globals['_STREAMEVENT']._serialized_start=3001
+  _globals['_STREAMEVENT']._serialized_end=3266
+  _globals['_STREAMCAPTURERESPONSE']._serialized_start=3268
+  _globals['_STREAMCAPTURERESPONSE']._serialized_end=3334
+  _globals['_CAPTURESERVICE']._serialized_start=3777
+  _globals['_CAPTURESERVICE']._serialized_end=4146
 # @@protoc_insertion_point(module_scope)

@@ -133,19 +133,50 @@ class PlannedValue(_message.Message):
     quantization: Quantization
     def __init__(self, role: _Optional[_Union[_tensor_pb2.ValueRole, str]] = ..., name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.ValueType, _Mapping]] = ..., byte_count: _Optional[int] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ...) -> None: ...
 
+class ProbeClasses(_message.Message):
+    __slots__ = ("integers", "texts")
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    integers: _containers.RepeatedScalarFieldContainer[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, integers: _Optional[_Iterable[int]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlannedProbe(_message.Message):
+    __slots__ = ("name", "address", "kind", "classes", "outputs")
+    class OutputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    address: str
+    kind: str
+    classes: ProbeClasses
+    outputs: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., kind: _Optional[str] = ..., classes: _Optional[_Union[ProbeClasses, _Mapping]] = ..., outputs: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class CapturePlan(_message.Message):
-    __slots__ = ("values", "known_byte_count", "unknown_count", "node_count", "model_node_count")
+    __slots__ = ("values", "known_byte_count", "unknown_count", "node_count", "model_node_count", "probes")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     KNOWN_BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_COUNT_FIELD_NUMBER: _ClassVar[int]
     NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
     MODEL_NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PROBES_FIELD_NUMBER: _ClassVar[int]
     values: _containers.RepeatedCompositeFieldContainer[PlannedValue]
     known_byte_count: int
     unknown_count: int
     node_count: int
     model_node_count: int
-    def __init__(self, values: _Optional[_Iterable[_Union[PlannedValue, _Mapping]]] = ..., known_byte_count: _Optional[int] = ..., unknown_count: _Optional[int] = ..., node_count: _Optional[int] = ..., model_node_count: _Optional[int] = ...) -> None: ...
+    probes: _containers.RepeatedCompositeFieldContainer[PlannedProbe]
+    def __init__(self, values: _Optional[_Iterable[_Union[PlannedValue, _Mapping]]] = ..., known_byte_count: _Optional[int] = ..., unknown_count: _Optional[int] = ..., node_count: _Optional[int] = ..., model_node_count: _Optional[int] = ..., probes: _Optional[_Iterable[_Union[PlannedProbe, _Mapping]]] = ...) -> None: ...
 
 class PlanCaptureResponse(_message.Message):
     __slots__ = ("plan",)

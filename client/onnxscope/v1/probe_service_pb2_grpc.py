@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProbeServiceStub(object):
-    """ProbeService fits, keeps and hands out probes. Not built yet: every call answers NOT_IMPLEMENTED_YET.
+    """ProbeService fits, keeps and hands out probes.
     """
 
     def __init__(self, channel):
@@ -39,6 +39,11 @@ class ProbeServiceStub(object):
                 '/onnxscope.v1.ProbeService/FitProbe',
                 request_serializer=onnxscope_dot_v1_dot_probe__service__pb2.FitProbeRequest.SerializeToString,
                 response_deserializer=onnxscope_dot_v1_dot_probe__service__pb2.FitProbeResponse.FromString,
+                _registered_method=True)
+        self.Sweep = channel.stream_stream(
+                '/onnxscope.v1.ProbeService/Sweep',
+                request_serializer=onnxscope_dot_v1_dot_probe__service__pb2.SweepRequest.SerializeToString,
+                response_deserializer=onnxscope_dot_v1_dot_probe__service__pb2.SweepResponse.FromString,
                 _registered_method=True)
         self.ListProbes = channel.unary_unary(
                 '/onnxscope.v1.ProbeService/ListProbes',
@@ -68,47 +73,58 @@ class ProbeServiceStub(object):
 
 
 class ProbeServiceServicer(object):
-    """ProbeService fits, keeps and hands out probes. Not built yet: every call answers NOT_IMPLEMENTED_YET.
+    """ProbeService fits, keeps and hands out probes.
     """
 
     def FitProbe(self, request_iterator, context):
         """FitProbe fits one probe on activations of the rows that the client streams in, and answers with progress and, last,
-        the probe.
+        the probe. Without a model the rows are activations themselves, and the probe is kept nowhere: it comes back whole.
+        Errors: MODEL_NOT_FOUND, HOOK_POINT_NOT_FOUND, SELECTOR_INVALID, REDUCTION_INVALID, INPUT_MISMATCH, VALUE_INVALID,
+        DATA_INVALID, PROBE_EXISTS, PROBE_UNFAITHFUL, RUN_FAILED, LIMIT_EXCEEDED, OUT_OF_MEMORY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Sweep(self, request_iterator, context):
+        """Sweep fits a probe of one kind at each of many hook points, with one pass of the model over the rows. Each probe is
+        told of when it is done, and is kept then. Errors: those of FitProbe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListProbes(self, request, context):
-        """ListProbes lists the probes of a model.
+        """ListProbes lists the probes of a model. Errors: MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProbe(self, request, context):
-        """GetProbe describes one probe.
+        """GetProbe describes one probe. Errors: MODEL_NOT_FOUND, PROBE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProbe(self, request, context):
-        """DeleteProbe takes a probe out of the catalog.
+        """DeleteProbe takes a probe out of the catalog. Errors: those of GetProbe, MODEL_READ_ONLY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportProbe(self, request, context):
-        """ExportProbe hands out a probe's ONNX file.
+        """ExportProbe hands out a probe's ONNX file. Errors: those of GetProbe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportProbe(self, request_iterator, context):
-        """ImportProbe brings an ONNX file in as a probe.
+        """ImportProbe brings an ONNX file in as a probe. Errors: those of GetProbe, PROBE_EXISTS, PROBE_INVALID,
+        HOOK_POINT_NOT_FOUND, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +137,11 @@ def add_ProbeServiceServicer_to_server(servicer, server):
                     servicer.FitProbe,
                     request_deserializer=onnxscope_dot_v1_dot_probe__service__pb2.FitProbeRequest.FromString,
                     response_serializer=onnxscope_dot_v1_dot_probe__service__pb2.FitProbeResponse.SerializeToString,
+            ),
+            'Sweep': grpc.stream_stream_rpc_method_handler(
+                    servicer.Sweep,
+                    request_deserializer=onnxscope_dot_v1_dot_probe__service__pb2.SweepRequest.FromString,
+                    response_serializer=onnxscope_dot_v1_dot_probe__service__pb2.SweepResponse.SerializeToString,
             ),
             'ListProbes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProbes,
@@ -156,7 +177,7 @@ def add_ProbeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProbeService(object):
-    """ProbeService fits, keeps and hands out probes. Not built yet: every call answers NOT_IMPLEMENTED_YET.
+    """ProbeService fits, keeps and hands out probes.
     """
 
     @staticmethod
@@ -176,6 +197,33 @@ class ProbeService(object):
             '/onnxscope.v1.ProbeService/FitProbe',
             onnxscope_dot_v1_dot_probe__service__pb2.FitProbeRequest.SerializeToString,
             onnxscope_dot_v1_dot_probe__service__pb2.FitProbeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sweep(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/onnxscope.v1.ProbeService/Sweep',
+            onnxscope_dot_v1_dot_probe__service__pb2.SweepRequest.SerializeToString,
+            onnxscope_dot_v1_dot_probe__service__pb2.SweepResponse.FromString,
             options,
             channel_credentials,
             insecure,

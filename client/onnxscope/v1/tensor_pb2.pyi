@@ -45,6 +45,11 @@ class ValueRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VALUE_ROLE_ACTIVATION: _ClassVar[ValueRole]
     VALUE_ROLE_OUTPUT: _ClassVar[ValueRole]
     VALUE_ROLE_SCALING: _ClassVar[ValueRole]
+    VALUE_ROLE_LABEL: _ClassVar[ValueRole]
+    VALUE_ROLE_GROUP: _ClassVar[ValueRole]
+    VALUE_ROLE_WEIGHT: _ClassVar[ValueRole]
+    VALUE_ROLE_TEST: _ClassVar[ValueRole]
+    VALUE_ROLE_PROBE: _ClassVar[ValueRole]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_UINT8: DataType
@@ -78,6 +83,11 @@ VALUE_ROLE_MASK: ValueRole
 VALUE_ROLE_ACTIVATION: ValueRole
 VALUE_ROLE_OUTPUT: ValueRole
 VALUE_ROLE_SCALING: ValueRole
+VALUE_ROLE_LABEL: ValueRole
+VALUE_ROLE_GROUP: ValueRole
+VALUE_ROLE_WEIGHT: ValueRole
+VALUE_ROLE_TEST: ValueRole
+VALUE_ROLE_PROBE: ValueRole
 
 class Dimension(_message.Message):
     __slots__ = ("size", "symbol")

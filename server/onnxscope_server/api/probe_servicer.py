@@ -1,49 +1,11 @@
-"""ProbeService: defined by the protos, not built yet."""
+"""ProbeService."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-
-from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope.v1.probe_service_pb2_grpc import ProbeServiceServicer
-from onnxscope_server.errors import NotImplementedYetError
+from onnxscope_server.api.probe_fitting import ProbeFitting
+from onnxscope_server.api.probe_keeping import ProbeKeeping
 
 
-def _refusal() -> NotImplementedYetError:
-    return NotImplementedYetError(
-        "probes on the server are not built yet; capture activations and fit a probe on them",
-        feature="probes",
-    )
-
-
-class ProbeServicer(ProbeServiceServicer):
-    """Answers every call with NOT_IMPLEMENTED_YET, as the protos say."""
-
-    async def FitProbe(
-        self, requests: AsyncIterator[pb.FitProbeRequest], context: Any
-    ) -> AsyncIterator[pb.FitProbeResponse]:
-        """Not built yet."""
-        raise _refusal()
-        yield
-
-    async def ListProbes(self, request: pb.ListProbesRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
-
-    async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
-
-    async def DeleteProbe(self, request: pb.DeleteProbeRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
-
-    async def ExportProbe(self, request: pb.ExportProbeRequest, context: Any) -> AsyncIterator[pb.ExportProbeResponse]:
-        """Not built yet."""
-        raise _refusal()
-        yield
-
-    async def ImportProbe(self, requests: AsyncIterator[pb.ImportProbeRequest], context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
+class ProbeServicer(ProbeFitting, ProbeKeeping, ProbeServiceServicer):
+    """Answers for all that has to do with probes."""

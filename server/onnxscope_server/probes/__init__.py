@@ -1,0 +1,1 @@
+"""Probes: small models that are trained on activations, evaluated honestly, and exported to ONNX."""
