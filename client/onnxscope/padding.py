@@ -54,6 +54,7 @@ class Padding:
             fidelity=acts.fidelity,
             timings=acts.timings,
             quantization=acts.quantization,
+            probes={name: self._trim_probe(name, result, piece) for name, result in acts.probes.items()},
         )
 
     def _trim(self, name: str, value: Value, piece: Piece) -> Value:
