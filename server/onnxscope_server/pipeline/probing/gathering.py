@@ -24,6 +24,9 @@ class Store(Protocol):
     def flush(self) -> None:
         """Writes what it still holds in memory."""
 
+    def truncate(self, batch_count: int) -> None:
+        """Forgets later batches."""
+
     def rows(self, name: str) -> Rows:
         """Returns what was put under a name."""
 
@@ -56,7 +59,7 @@ class Gathering:
         self._open_store = open_store
         self._in_memory = in_memory
         self._store = open_store() if durable else None
-        self._batches: list[tuple[int, str, Mapping[str, Array]]] = []
+        self._batches: list[tuple[int, str, dict[str, Array]]] = []
         self._byte_count = 0
         self._widths: dict[str, int] = {}
         self._rows: dict[str, Rows] = {}
@@ -70,7 +73,7 @@ class Gathering:
         """Tells whether the activations of a batch are there from before."""
         return self._store is not None and self._store.has(index, digest)
 
-    def put(self, index: int, digest: str, arrays: Mapping[str, Array]) -> None:
+    def put(self, index: int, digest: str, arrays: dict[str, Array]) -> None:
         """Takes the activations of a batch.
 
         Args:
@@ -101,14 +104,15 @@ class Gathering:
                 self._store.put(*batch)
             self._batches.clear()
 
-    def finish(self) -> None:
-        """Has everything ready to be read."""
+    def finish(self, batch_count: int) -> None:
+        """Has everything ready to be read, of so many batches."""
         if self._store is not None:
-            self._store.flush()
+            self._store.truncate(batch_count)
             return
         for name in self._widths:
-            pieces = [arrays[name] for _, _, arrays in self._batches]
-            self._rows[name] = self._in_memory(np.concatenate(pieces))
+            # popped, so that no more than one name's activations are there twice
+            pieces = [arrays.pop(name) for _, _, arrays in self._batches]
+            self._rows[name] = self._in_memory(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
         self._batches.clear()
 
     def rows(self, name: str) -> Rows:
