@@ -99,6 +99,19 @@ class Captures:
         entry, model, plan = found if found is not None else await self._runner.call(self._resolve, spec)
         return await self._ready(entry, model, self._best(plan), time.perf_counter() - start)
 
+    async def prepare_as(self, prepared: Prepared, model: CatalogModel) -> Prepared:
+        """Does what `prepare` does, for a model of the same graph as another one that was prepared.
+
+        Args:
+            prepared: of the other one.
+            model: need not be in the catalog; who made it calls `forget` when it is no longer used.
+        """
+        return await self._ready(prepared.entry, model, replace(prepared.plan, digest=model.digest), 0.0)
+
+    async def forget(self, model: CatalogModel) -> None:
+        """Gives back what serves the plans of a model."""
+        await self._sessions.drop(model.digest)
+
     async def _ready(self, entry: ModelEntry, model: CatalogModel, plan: Plan, planning: float) -> Prepared:
         start = time.perf_counter()
         plain = watched = None

@@ -55,7 +55,6 @@ class _Parts:
 
     y: list[Array] = field(default_factory=list)
     row: list[Array] = field(default_factory=list)
-    position: list[Array] = field(default_factory=list)
     types: list[Array] = field(default_factory=list)
     weights: list[Array] = field(default_factory=list)
 
@@ -67,6 +66,11 @@ class Examples:
         reduction: None for none; examples are positions for `positions`, rows else.
         task: what labels were said to be; None to find that out.
         is_supervised: whether the probe learns from labels.
+
+    Attributes:
+        has_types: whether each example so far has read a token.
+        last: row in its batch and position of each example of the last batch; None where examples are rows.
+        last_width: positions of a row of the last batch.
     """
 
     def __init__(self, reduction: Reduction | None, task: Task | None, *, is_supervised: bool) -> None:
@@ -75,12 +79,9 @@ class Examples:
         self._is_supervised = is_supervised
         self._has_positions = reduction is not None and reduction.kind is ReductionKind.POSITIONS
         self._parts = _Parts()
-        self._has_types = True
-
-    @property
-    def count(self) -> int:
-        """Number of examples so far."""
-        return sum(map(len, self._parts.row))
+        self.has_types = True
+        self.last: tuple[Array, Array] | None = None
+        self.last_width = 0
 
     def width(self, rows: Rows) -> int | None:
         """Returns the positions that a row has, as far as that is known without its activations; 0 for no positions."""
@@ -144,19 +145,20 @@ class Examples:
         return Labels(y, row, groups, weights, test)
 
     @property
-    def positions(self) -> Array | None:
-        """int64 [example]: the position that each is; None where examples are rows."""
-        return np.concatenate(self._parts.position) if self._has_positions and self._parts.position else None
+    def are_positions(self) -> bool:
+        """Whether examples are positions, not rows."""
+        return self._has_positions
 
     @property
     def types(self) -> Array | None:
         """int64 [example]: the token that each has read; None where there is no such thing."""
-        return np.concatenate(self._parts.types) if self._has_types and self._parts.types else None
+        return np.concatenate(self._parts.types) if self.has_types and self._parts.types else None
 
     def _add_positions(self, rows: Rows, made: int | None) -> Callable[[Array], Array]:
         mask, labels, width = rows.mask(self._reduction), rows.batch.labels, self.width(rows)
         if width is None:
             width = (made or 0) // max(1, rows.extent)
+        self.last_width = width
         kept = np.ones((rows.extent, width), np.bool_) if mask is None else mask
         if made is not None and made != int(kept.sum()):
             raise DataInvalidError(
@@ -192,11 +194,11 @@ class Examples:
     def _keep(self, rows: Rows, row: Array, position: Array, types: Array | None) -> None:
         self._parts.row.append(row + rows.first)
         if self._has_positions:
-            self._parts.position.append(position)
+            self.last = row, position
         if rows.batch.weights is not None:
             self._parts.weights.append(rows.batch.weights[row])
         if types is None:
-            self._has_types = False
+            self.has_types = False
         else:
             self._parts.types.append(types)
 

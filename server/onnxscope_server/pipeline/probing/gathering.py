@@ -73,6 +73,25 @@ class Gathering:
         """Tells whether the activations of a batch are there from before."""
         return self._store is not None and self._store.has(index, digest)
 
+    def has_name(self, name: str) -> bool:
+        """Tells whether something was put, or expected, under a name."""
+        return name in self._widths
+
+    def expect(self, arrays: Mapping[str, Array]) -> None:
+        """Is told what a batch is made of that is there from before.
+
+        Raises:
+            DataInvalidError: rows of one name differ in length from one batch to another.
+        """
+        for name, array in arrays.items():
+            width = self._widths.setdefault(name, array.shape[1])
+            if width != array.shape[1]:
+                raise DataInvalidError(
+                    f"Rows of {name!r} have {width} features in one batch and {array.shape[1]} in another. Use a "
+                    "reduction that makes them alike, such as 'mean' or 'last', or pad all batches to one length.",
+                    address=name,
+                )
+
     def put(self, index: int, digest: str, arrays: dict[str, Array]) -> None:
         """Takes the activations of a batch.
 
@@ -85,14 +104,7 @@ class Gathering:
             DataInvalidError: rows of one name differ in length from one batch to another.
             LimitExceededError: the store is full.
         """
-        for name, array in arrays.items():
-            width = self._widths.setdefault(name, array.shape[1])
-            if width != array.shape[1]:
-                raise DataInvalidError(
-                    f"Rows of {name!r} have {width} features in one batch and {array.shape[1]} in another. Use a "
-                    "reduction that makes them alike, such as 'mean' or 'last', or pad all batches to one length.",
-                    address=name,
-                )
+        self.expect(arrays)
         if self._store is not None:
             self._store.put(index, digest, arrays)
             return
