@@ -12,15 +12,13 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 from onnxscope_server.catalog.description import HookPoint, Kind, ModelEntry, ValueSpec
+from onnxscope_server.cost_domain import PlanCost, PlannedValue
 from onnxscope_server.domain import (
     CaptureSpec,
     DataType,
-    Fidelity,
     MapType,
     OptionalType,
     OutputMode,
-    PlanCost,
-    PlannedValue,
     Quantization,
     Reduction,
     ReductionKind,
@@ -29,6 +27,7 @@ from onnxscope_server.domain import (
     ValueType,
 )
 from onnxscope_server.errors import NotImplementedYetError, ReductionInvalidError, ValueInvalidError
+from onnxscope_server.result_domain import Fidelity
 
 _OUTPUT_MODES = {
     capture_pb.OUTPUT_MODE_UNSPECIFIED: OutputMode.UNMODIFIED,
