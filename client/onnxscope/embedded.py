@@ -47,7 +47,8 @@ from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2, model_service_pb2, tensor_pb2
 from onnxscope_server.api.status import domain_error
 from onnxscope_server.app import Services
-from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.domain import Array, Value
+from onnxscope_server.result_domain import Result
 from onnxscope_server.settings import EmbeddedSettings
 
 T = TypeVar("T")

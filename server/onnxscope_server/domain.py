@@ -145,6 +145,7 @@ class CaptureSpec:
     exact: bool = False
     expand: bool = False
     dequantize: bool = False
+    probes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,40 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeOutput:
+    """An output of a probe: its name in the probe's graph, the name that its value travels under, and its type."""
+
+    name: str
+    value: str
+    type: ValueType | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProbe:
+    """A probe that runs with the model; it holds no data.
+
+    Attributes:
+        name: of the probe.
+        digest: of its file.
+        address: hook point that it reads.
+        reduction: before the probe.
+        type: of the hook point's value, of all iterations.
+        kind: of the probe.
+        classes: in the order of its scores.
+        outputs: what it gives.
+    """
+
+    name: str
+    digest: str
+    address: str
+    reduction: Reduction | None
+    type: ValueType | None
+    kind: str
+    classes: tuple[int | str, ...]
+    outputs: tuple[ProbeOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A spec, resolved against a model. Equal plans share their sessions: it is hashable and holds no data.
 
@@ -194,6 +229,7 @@ class Plan:
         dequantize: whether quantised values come as real numbers.
         varying: whether values in bodies may have another shape in every iteration, whatever was inferred or declared.
         whole: whether it runs as one segment, whatever it brings.
+        probes: in the order in which they were named.
     """
 
     digest: str
@@ -204,15 +240,27 @@ class Plan:
     dequantize: bool = False
     varying: bool = False
     whole: bool = False
+    probes: tuple[PlannedProbe, ...] = ()
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # plans of thousands of captures are looked up several times a call
         fields = (self.digest, self.captures, self.outputs, self.exact, self.expand, self.dequantize, self.varying)
-        object.__setattr__(self, "_hash", hash((*fields, self.whole)))
+        object.__setattr__(self, "_hash", hash((*fields, self.whole, self.probes)))
 
     def __hash__(self) -> int:
         return self._hash
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether it asks for more than the model's outputs."""
+        return bool(self.captures or self.probes)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses of all that is captured or probed."""
+        read: tuple[Capture | PlannedProbe, ...] = (*self.captures, *self.probes)
+        return tuple(dict.fromkeys(item.address for item in read))
 
     @property
     def scalings(self) -> tuple[str, ...]:
@@ -220,36 +268,6 @@ class Plan:
         quantizations = (capture.quantization for capture in self.captures if capture.quantization)
         addresses = (address for item in quantizations for address in (item.scale, item.zero_point) if address)
         return tuple(dict.fromkeys(addresses))
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedValue:
-    """A value that a plan brings; `byte_count` is None where a size is unknown."""
-
-    name: str
-    is_output: bool
-    type: ValueType | None
-    byte_count: int | None
-    quantization: Quantization | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanCost:
-    """What a plan brings and how much of the model it runs."""
-
-    values: tuple[PlannedValue, ...]
-    node_count: int
-    model_node_count: int
-
-    @property
-    def known_byte_count(self) -> int:
-        """Sum of the sizes that are known."""
-        return sum(value.byte_count or 0 for value in self.values)
-
-    @property
-    def unknown_count(self) -> int:
-        """Number of values whose size is unknown."""
-        return sum(value.byte_count is None for value in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +347,7 @@ class Segment:
         inputs: names of the model inputs that it needs.
         carried: names of values that segments before it made and it takes as graph inputs.
         handed: names of its graph outputs that segments behind it need.
+        probes: how to read outputs of probes, by the names that they travel under.
         masks: graph input of each mask that the call brings, by its name in the reduction.
         node_count: number of nodes in the main graph.
     """
@@ -343,6 +362,7 @@ class Segment:
     scalings: Mapping[str, Reading] = field(default_factory=dict)
     carried: tuple[str, ...] = ()
     handed: tuple[str, ...] = ()
+    probes: Mapping[str, Reading] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,39 +376,3 @@ class RowAxis:
 
     axis: int
     per_row: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fidelity:
-    """What watching did to a run; see capture_service.proto."""
-
-    fusion_blocked: bool = False
-    changed_operators: tuple[str, ...] = ()
-    max_output_difference: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run, or a part of one, brought: values by address and by output name, seconds per stage, fidelity.
-
-    `scalings` are the scales and zero points of quantised activations, by address. Only the last part of a run has
-    timings and a fidelity.
-    """
-
-    activations: Mapping[str, Value]
-    outputs: Mapping[str, Value]
-    scalings: Mapping[str, Value] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
-    fidelity: Fidelity = field(default_factory=Fidelity)
-
-    @property
-    def byte_count(self) -> int:
-        """Bytes of all arrays."""
-        return sum(bytes_held(value) for values in (self.activations, self.outputs) for value in values.values())
-
-
-def bytes_held(value: Value) -> int:
-    """Returns the bytes of an array, or of those in a list."""
-    if isinstance(value, list):
-        return sum(map(bytes_held, value))
-    return value.nbytes if isinstance(value, np.ndarray) else 0

@@ -123,6 +123,24 @@ class Settings(BaseSettings):
         description="bytes of memory that clients on this host share with the server, all together; 0 shares none; a "
         "quarter of the machine's or container's memory if not given",
     )
+    probe_memory_bytes: int = Field(
+        256 << 20,
+        ge=1,
+        description="bytes of activations that a fit or sweep keeps in memory, and that one of its probes learns from "
+        "at once; beyond that they go to disk",
+    )
+    probe_store_bytes: int = Field(
+        64 * GIB, ge=1, description="bytes of disk that the activations of one fit or sweep may take"
+    )
+    max_fits: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="probes that are fitted at the same time; 0 for one for every 2 cores, but at least 1 and at most 8",
+    )
+    max_fit_calls: int = Field(
+        16, ge=1, description="fits and sweeps that may go on or wait at the same time; beyond that they are refused"
+    )
     drain_seconds: float = Field(
         1.0,
         ge=0,
@@ -182,6 +200,11 @@ class Settings(BaseSettings):
     def run_threads_chosen(self) -> int:
         """Runs that go on at the same time: on many cores more of them keep all busy, for one run seldom does."""
         return self.run_threads or max(2, min(8, _cores() // 8))
+
+    @property
+    def max_fits_chosen(self) -> int:
+        """Probes that are fitted at the same time: other cores are for runs."""
+        return self.max_fits or max(1, min(8, _cores() // 2))
 
     @property
     def intra_op_threads_chosen(self) -> int:

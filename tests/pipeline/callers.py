@@ -16,11 +16,12 @@ import pytest
 from onnx import parser
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Result
+from onnxscope_server.domain import Array, CaptureSpec, OutputMode
 from onnxscope_server.pipeline import brief
 from onnxscope_server.pipeline.batching.batching import Batching, _Lane
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.session import Session
 from onnxscope_server.settings import EmbeddedSettings
 

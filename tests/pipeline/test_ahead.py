@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxscope_server.domain import Result
 from onnxscope_server.pipeline import ahead as module
 from onnxscope_server.pipeline.ahead import ahead
+from onnxscope_server.result_domain import Result
 
 
 class Source:

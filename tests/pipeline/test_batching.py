@@ -20,11 +20,12 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind, Result
+from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind
 from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline.capture import joined
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.values import DTYPES
 from onnxscope_server.settings import EmbeddedSettings
 

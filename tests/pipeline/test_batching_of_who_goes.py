@@ -22,7 +22,7 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import Array, Result
+from onnxscope_server.domain import Array
 from onnxscope_server.errors import (
     InputMismatchError,
     LimitExceededError,
@@ -30,6 +30,7 @@ from onnxscope_server.errors import (
     RunFailedError,
     UnavailableError,
 )
+from onnxscope_server.result_domain import Result
 
 # of the model EMBEDDING
 TABLE = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -15,8 +15,8 @@ from tests.pipeline.callers import (
     turns,
 )
 
-from onnxscope_server.domain import Result
 from onnxscope_server.errors import LimitExceededError
+from onnxscope_server.result_domain import Result
 
 X = {"x": rows_of(1)}
 

@@ -14,10 +14,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import CaptureSpec, Result
+from onnxscope_server.domain import CaptureSpec
 from onnxscope_server.errors import RunFailedError
 from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.running import Call
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.session import Session
 from onnxscope_server.settings import EmbeddedSettings
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxscope_server.domain import Output, Result, RowAxis, Segment
+from onnxscope_server.domain import Output, RowAxis, Segment
 from onnxscope_server.pipeline.batching.joining import Joint, RowsLostError, joined, kind_of
+from onnxscope_server.result_domain import Result
 
 SEGMENT = Segment(
     graph=b"",

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Capture, DataType, Fidelity, OutputMode, Plan, Result, TensorType
+from onnxscope_server.domain import Capture, DataType, OutputMode, Plan, TensorType
 from onnxscope_server.errors import LimitExceededError
 from onnxscope_server.pipeline.capture import joined
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.plan.element_types import byte_count
+from onnxscope_server.result_domain import Fidelity, Result
 
 # columns of float32 that each value has
 WIDTHS = {"a": 1, "b": 2, "c": 3, "d": 5, "e": 8, "f": 13}

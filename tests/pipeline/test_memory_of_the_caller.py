@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import Array, CaptureSpec, DataType, Fidelity, Result
+from onnxscope_server.domain import Array, CaptureSpec, DataType
 from onnxscope_server.pipeline.running import Call
+from onnxscope_server.result_domain import Fidelity, Result
 from onnxscope_server.run.values import DTYPES
 from onnxscope_server.settings import EmbeddedSettings
 

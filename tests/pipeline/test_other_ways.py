@@ -16,11 +16,12 @@ from onnx import parser
 from tests.cut_everywhere import cut_everywhere
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, Result, Segment
+from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Segment
 from onnxscope_server.errors import ModelInvalidError, OutOfMemoryError, RunFailedError
 from onnxscope_server.pipeline import capture as module
 from onnxscope_server.pipeline.fidelity import Verdicts
 from onnxscope_server.pipeline.running import Call
+from onnxscope_server.result_domain import Fidelity, Result
 from onnxscope_server.rewrite.build import build_segments
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.session import Session

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Result, Segment
+from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Segment
 from onnxscope_server.errors import LimitExceededError, ModelInvalidError, ReductionInvalidError, RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxscope_server.domain import Array, DataType, Result
+from onnxscope_server.domain import Array, DataType
 from onnxscope_server.errors import RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.values import DTYPES
 

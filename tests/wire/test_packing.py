@@ -7,7 +7,7 @@ from tests.messages import message
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope_server.domain import Result
+from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.packing import value_parts
 
 

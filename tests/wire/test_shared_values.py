@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from tests.messages import message
 
-from onnxscope_server.domain import DataType, Result
+from onnxscope_server.domain import DataType
+from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_values import placed

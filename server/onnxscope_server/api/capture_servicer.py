@@ -24,12 +24,13 @@ from onnxscope.v1.envelope import (
     Carried,
 )
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Memory, Plan, Result, Value
+from onnxscope_server.domain import Array, Memory, Plan, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
+from onnxscope_server.result_domain import Result
 from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,15 +12,13 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 from onnxscope_server.catalog.description import HookPoint, Kind, ModelEntry, ValueSpec
+from onnxscope_server.cost_domain import PlanCost, PlannedValue
 from onnxscope_server.domain import (
     CaptureSpec,
     DataType,
-    Fidelity,
     MapType,
     OptionalType,
     OutputMode,
-    PlanCost,
-    PlannedValue,
     Quantization,
     Reduction,
     ReductionKind,
@@ -29,6 +27,7 @@ from onnxscope_server.domain import (
     ValueType,
 )
 from onnxscope_server.errors import NotImplementedYetError, ReductionInvalidError, ValueInvalidError
+from onnxscope_server.result_domain import Fidelity
 
 _OUTPUT_MODES = {
     capture_pb.OUTPUT_MODE_UNSPECIFIED: OutputMode.UNMODIFIED,
@@ -38,6 +37,7 @@ _OUTPUT_MODES = {
 }
 _KINDS: dict[Kind, Any] = {kind: model_pb.HookPointKind.Value(f"HOOK_POINT_KIND_{kind.name}") for kind in Kind}
 _REDUCTIONS = {capture_pb.ReductionKind.Value(f"REDUCTION_KIND_{kind.name}"): kind for kind in ReductionKind}
+_REDUCTION_NUMBERS: dict[ReductionKind, Any] = {kind: number for number, kind in _REDUCTIONS.items()}
 
 
 def type_to_pb(value_type: ValueType | None) -> tensor_pb.ValueType:
@@ -130,7 +130,7 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         model=spec.model,
         version=spec.version,
         selectors=tuple(spec.selectors),
-        reductions=tuple((rule.selector, _reduction_from_pb(rule.reduction)) for rule in spec.reductions),
+        reductions=tuple((rule.selector, reduction_from_pb(rule.reduction)) for rule in spec.reductions),
         outputs=_known(_OUTPUT_MODES, spec.outputs, "outputs"),
         exact=spec.exact,
         expand=spec.expand,
@@ -144,7 +144,12 @@ def _known(table: Mapping[Any, OutputMode], number: int, field: str) -> OutputMo
     return table[number]
 
 
-def _reduction_from_pb(reduction: capture_pb.Reduction) -> Reduction:
+def reduction_from_pb(reduction: capture_pb.Reduction) -> Reduction:
+    """Returns a reduction.
+
+    Raises:
+        ReductionInvalidError: it is of no known kind.
+    """
     kind = _REDUCTIONS.get(reduction.kind)
     if kind is None:
         known = ", ".join(name.value for name in ReductionKind)
@@ -164,6 +169,27 @@ def _reduction_from_pb(reduction: capture_pb.Reduction) -> Reduction:
         mask_input=given("mask_input"),
         mask_value=given("mask_value"),
     )
+
+
+def reduction_to_pb(reduction: Reduction) -> capture_pb.Reduction:
+    """Returns the message of a reduction."""
+    return capture_pb.Reduction(
+        kind=_REDUCTION_NUMBERS[reduction.kind],
+        axis=reduction.axis,
+        index=reduction.index,
+        top_count=reduction.k,
+        mask_input=reduction.mask_input,
+        mask_value=reduction.mask_value,
+    )
+
+
+def classes_to_pb(classes: Sequence[int | str]) -> capture_pb.ProbeClasses | None:
+    """Returns the message of a probe's classes; None where it has none."""
+    if not classes:
+        return None
+    if all(isinstance(item, int) for item in classes):
+        return capture_pb.ProbeClasses(integers=[int(item) for item in classes])
+    return capture_pb.ProbeClasses(texts=[str(item) for item in classes])
 
 
 def plan_to_pb(cost: PlanCost) -> capture_pb.CapturePlan:

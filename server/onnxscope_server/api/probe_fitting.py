@@ -1,32 +1,75 @@
-"""Fits probes."""
+"""FitProbe and Sweep: messages <-> the verbs fit and sweep."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from onnxscope.v1 import probe_service_pb2 as pb
-from onnxscope_server.errors import NotImplementedYetError
+from onnxscope_server.api.probe_batches import batches, opening
+from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
+from onnxscope_server.pipeline.probes import Finished, Probing, Progress
+from onnxscope_server.probe_domain import KeptProbe
 
-
-def _refusal() -> NotImplementedYetError:
-    return NotImplementedYetError(
-        "probes on the server are not built yet; capture activations and fit a probe on them",
-        feature="probes",
-    )
+_PIECE_BYTES = 1 << 20
+_EMBEDDED = "embedded"
 
 
 class ProbeFitting:
-    """Fits probes."""
+    """Fits probes.
+
+    Args:
+        probing: the verbs.
+        max_input_bytes: largest batch.
+    """
+
+    def __init__(self, probing: Probing, max_input_bytes: int) -> None:
+        self._probing = probing
+        self._max_input_bytes = max_input_bytes
 
     async def FitProbe(
         self, requests: AsyncIterator[pb.FitProbeRequest], context: Any
     ) -> AsyncIterator[pb.FitProbeResponse]:
-        """Not built yet."""
-        raise _refusal()
-        yield
+        """Fits one probe."""
+        first = await opening(requests)
+        spec = spec_from_pb(first.spec)
+        rows = batches(first, requests, self._max_input_bytes)
+        async with aclosing(self._probing.fit(spec, rows, _caller(context))) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    yield pb.FitProbeResponse(progress=_progress(event))
+                    continue
+                for start in range(0, 0 if spec.model else len(event.onnx), _PIECE_BYTES):
+                    yield pb.FitProbeResponse(data=event.onnx[start : start + _PIECE_BYTES])
+                yield pb.FitProbeResponse(probe=self._probe(event))
 
     async def Sweep(self, requests: AsyncIterator[pb.SweepRequest], context: Any) -> AsyncIterator[pb.SweepResponse]:
-        """Not built yet."""
-        raise _refusal()
-        yield
+        """Fits a probe at each of many hook points."""
+        first = await opening(requests)
+        rows = batches(first, requests, self._max_input_bytes)
+        async with aclosing(self._probing.sweep(spec_from_pb(first.spec), rows, _caller(context))) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    yield pb.SweepResponse(progress=_progress(event))
+                elif isinstance(event, Finished):
+                    completed = pb.SweepCompleted(data_digest=event.data_digest, resumed_count=event.resumed_count)
+                    yield pb.SweepResponse(completed=completed)
+                else:
+                    yield pb.SweepResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx)))
+
+    def _probe(self, probe: KeptProbe) -> pb.Probe:
+        return probe_to_pb(probe.info, probe.outputs, len(probe.onnx), self._probing.arrays(probe))
+
+
+def _caller(context: Any) -> str:
+    return _EMBEDDED if context is None else context.peer()
+
+
+def _progress(event: Progress) -> pb.FitProgress:
+    return pb.FitProgress(
+        row_count=event.row_count,
+        stage=event.stage,
+        done_count=event.done_count,
+        total_count=event.total_count,
+    )

@@ -14,19 +14,18 @@ What a crash leaves in staging goes at the next start.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import secrets
 import shutil
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.digest import is_digest
+from onnxscope_server.catalog.durable import lock_folder, sync, sync_folder
 from onnxscope_server.catalog.names import Named
 from onnxscope_server.catalog.weights import WEIGHTS_FILE
 from onnxscope_server.errors import UnavailableError
@@ -82,7 +81,14 @@ class Store:
         self._models = self._folder / "models"
         self._staging = self._folder / "staging"
         self._models.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._folder / "lock", self._folder)
+        lock = lock_folder(self._folder)
+        if lock is None:
+            raise UnavailableError(
+                f"The data folder {str(self._folder)!r} is in use by another onnxscope process. Stop that one, or give "
+                "another folder with --data.",
+                target=str(self._folder),
+            )
+        self._lock = lock
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir()
         self._manifests = {}
@@ -128,14 +134,14 @@ class Store:
         if self._durable:
             for root, _, files in os.walk(place, topdown=False):
                 for name in files:
-                    _sync(Path(root, name))
-                _sync_folder(Path(root))
+                    sync(Path(root, name))
+                sync_folder(Path(root))
 
     def publish(self, place: Path, manifest: Manifest) -> None:
         """Renames a sealed folder to its place, in one step."""
         place.rename(self.place(manifest.digest))
         if self._durable:
-            _sync_folder(self._models)
+            sync_folder(self._models)
         self._manifests[manifest.digest] = manifest
 
     def remove(self, digest: str) -> None:
@@ -151,10 +157,10 @@ class Store:
         temporary = self._staging / f"names-{secrets.token_hex(8)}"
         temporary.write_text(json.dumps({"format": _FORMAT, "names": listed}, indent=1), encoding="utf-8")
         if self._durable:
-            _sync(temporary)
+            sync(temporary)
         temporary.replace(target)
         if self._durable:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
 
     def load_names(self) -> list[Named]:
         """Reads the names whose models are there; the others are dropped with a warning."""
@@ -198,40 +204,3 @@ def _read_manifest(place: Path) -> Manifest | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if whole and is_digest(place.name) and manifest.digest == place.name else None
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path, folder: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 -- there is no other lock on Windows
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415 -- and none of this name there
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-        raise UnavailableError(
-            f"The data folder {str(folder)!r} is in use by another onnxscope process. Stop that one, or give another "
-            "folder with --data.",
-            target=str(folder),
-        ) from error
-    return descriptor

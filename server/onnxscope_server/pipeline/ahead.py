@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from onnxscope_server.domain import Result
+from onnxscope_server.result_domain import Result
 
 # behind a larger part nothing is made before it has been taken care of: two of them would be in memory
 _LARGE_BYTES = 32 << 20

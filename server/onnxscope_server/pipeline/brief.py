@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.domain import Array, Value
 from onnxscope_server.pipeline.by_shapes import ByShapes, InputShapes
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.session import Feeds, Session
 

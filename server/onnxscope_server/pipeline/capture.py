@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import CaptureSpec, Fidelity, OutputMode, Plan, PlanCost, Result, Value
+from onnxscope_server.cost_domain import PlanCost
+from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Value
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
 from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.brief import BriefRuns
@@ -25,6 +26,7 @@ from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
+from onnxscope_server.result_domain import Fidelity, Result
 from onnxscope_server.rewrite.build import build, build_segments, unmodified
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain, Sessions
@@ -98,6 +100,19 @@ class Captures:
         found = self._at_hand(spec)
         entry, model, plan = found if found is not None else await self._runner.call(self._resolve, spec)
         return await self._ready(entry, model, self._best(plan), time.perf_counter() - start)
+
+    async def prepare_as(self, prepared: Prepared, model: CatalogModel) -> Prepared:
+        """Does what `prepare` does, for a model of the same graph as another one that was prepared.
+
+        Args:
+            prepared: of the other one.
+            model: need not be in the catalog; who made it calls `forget` when it is no longer used.
+        """
+        return await self._ready(prepared.entry, model, replace(prepared.plan, digest=model.digest), 0.0)
+
+    async def forget(self, model: CatalogModel) -> None:
+        """Gives back what serves the plans of a model."""
+        await self._sessions.drop(model.digest)
 
     async def _ready(self, entry: ModelEntry, model: CatalogModel, plan: Plan, planning: float) -> Prepared:
         start = time.perf_counter()

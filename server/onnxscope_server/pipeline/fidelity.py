@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Fidelity, Value
+from onnxscope_server.domain import Array, Value
+from onnxscope_server.result_domain import Fidelity
 from onnxscope_server.rewrite.fingerprint import Cone, changed
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain

@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType, bytes_held
+from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType
 from onnxscope_server.errors import LimitExceededError, OnnxscopeServerError
 from onnxscope_server.plan.cost import bytes_of, cost
 from onnxscope_server.plan.reductions import reduced
+from onnxscope_server.result_domain import bytes_held
 from onnxscope_server.rewrite.shapes import shape_probe
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any, Literal
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Memory, Plan, Reading, Result, Segment, Value
+from onnxscope_server.domain import Array, Memory, Plan, Reading, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
+from onnxscope_server.result_domain import Result
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Feeds, Session

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.scopes import BRANCHING
-from onnxscope_server.domain import Fidelity, Plan, Value
+from onnxscope_server.domain import Plan, Value
 from onnxscope_server.errors import ModelInvalidError, RunFailedError
+from onnxscope_server.result_domain import Fidelity
 
 _SHOWN = 5
 

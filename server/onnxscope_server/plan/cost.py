@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
-from onnxscope_server.domain import OutputMode, Plan, PlanCost, PlannedValue, TensorType, ValueType
+from onnxscope_server.cost_domain import PlanCost, PlannedValue
+from onnxscope_server.domain import OutputMode, Plan, TensorType, ValueType
 from onnxscope_server.errors import InputMismatchError
 from onnxscope_server.plan.element_types import byte_count
 from onnxscope_server.plan.inputs import described

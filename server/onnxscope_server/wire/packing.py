@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope_server.domain import Result
+from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_values import shared_part
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from onnxscope.v1 import codec, sharing
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope_server.domain import Array, Result, Value
+from onnxscope_server.domain import Array, Value
+from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.share import Share
 
 

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onnxscope_server.domain import Result, Segment
+from onnxscope_server.domain import Segment
 from onnxscope_server.errors import LimitExceededError, RunCancelledError, UnavailableError
 from onnxscope_server.pipeline.batching.joining import Joint, Kind, joined, kind_of
 from onnxscope_server.pipeline.batching.turns import Turns
@@ -33,6 +33,7 @@ from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.capture import joined as gathered
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.plan.inputs import check
+from onnxscope_server.result_domain import Result
 from onnxscope_server.rewrite.rows import MixedRowsError, row_axes
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain

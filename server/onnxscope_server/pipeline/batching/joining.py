@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Output, Reading, Result, RowAxis, Segment, Value
+from onnxscope_server.domain import Array, Output, Reading, RowAxis, Segment, Value
+from onnxscope_server.result_domain import Result
 
 # input of the graph, data type and sizes behind the first axis, for each input
 Kind: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]

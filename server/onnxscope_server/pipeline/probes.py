@@ -1,0 +1,340 @@
+"""The verbs fit and sweep: rows -> one pass of the model -> a fit at each hook point -> probes of the catalog."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from onnxscope_server.catalog.probes import Probes, check_name
+from onnxscope_server.domain import Array
+from onnxscope_server.errors import (
+    DataInvalidError,
+    LimitExceededError,
+    ProbeExistsError,
+    SelectorInvalidError,
+    ValueInvalidError,
+)
+from onnxscope_server.pipeline.probing import fits
+from onnxscope_server.pipeline.probing.batch import ProbeBatch
+from onnxscope_server.pipeline.probing.fitting import Fitting, Subject
+from onnxscope_server.pipeline.probing.gathering import Gathering
+from onnxscope_server.pipeline.probing.passing import Pass
+from onnxscope_server.pipeline.probing.places import Place
+from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
+from onnxscope_server.pipeline.probing.records import Ledger, data_digest, folder_of
+from onnxscope_server.pipeline.probing.targets import Target, Targets
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec
+from onnxscope_server.probes import kinds, metadata
+from onnxscope_server.run.pool import Pool
+from onnxscope_server.run.runner import Runner
+from onnxscope_server.settings import Settings
+from onnxscope_server.store.activations import ActivationStore
+
+_UNSUPERVISED = (ProbeKind.PCA, ProbeKind.KMEANS)
+_STORE = "activations"
+# folders of what has no name, and is not gone on with
+_UNNAMED = "unnamed-"
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fit or a sweep has come; as FitProgress in probe_service.proto."""
+
+    row_count: int
+    stage: str
+    done_count: int
+    total_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A sweep is over; as SweepCompleted in probe_service.proto."""
+
+    data_digest: str
+    resumed_count: int
+
+
+FitEvent: TypeAlias = Progress | KeptProbe
+SweepEvent: TypeAlias = Progress | KeptProbe | Finished
+
+
+class Probing:
+    """Fits probes on what models of the catalog hold; used from one event loop.
+
+    Args:
+        targets: finds out what specs ask for.
+        probes: where probes are kept.
+        predictor: runs a probe's file.
+        runner: lends threads for short work.
+        settings: the limits.
+        sweeps: folder for the activations and records of sweeps.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        probes: Probes,
+        predictor: Predictor,
+        runner: Runner,
+        settings: Settings,
+        sweeps: Path,
+    ) -> None:
+        self._targets = targets
+        self._probes = probes
+        self._runner = runner
+        self._settings = settings
+        self._sweeps = sweeps
+        self._at_once = settings.max_fits_chosen
+        self._fitting = Fitting(predictor, settings.probe_memory_bytes)
+        self._pool = Pool("onnxscope-fit", self._at_once, settings.max_fit_calls, "max_fit_calls")
+        self._is_closing = threading.Event()
+        self._calls = 0
+        # of processes that were killed
+        for left in sweeps.glob(f"{_UNNAMED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Ends fits and waits until their threads are free."""
+        self._is_closing.set()
+        await self._pool.close()
+
+    def arrays(self, probe: KeptProbe) -> Mapping[str, Array]:
+        """Returns the arrays of a linear probe; none of others."""
+        return metadata.arrays(probe.onnx)
+
+    async def fit(
+        self, spec: ProbeSpec, batches: AsyncIterator[ProbeBatch], caller: str
+    ) -> AsyncGenerator[FitEvent, None]:
+        """Fits one probe.
+
+        Args:
+            spec: what to fit; without a model on activations that come as the input `activations`.
+            batches: rows, read once nothing is wrong with the spec.
+            caller: whose they are.
+
+        Yields:
+            Progress, and last the probe; it is in the catalog then, where a model is named.
+
+        Raises:
+            OnnxscopeServerError: as ProbeService.FitProbe in probe_service.proto says.
+        """
+        with self._admitted(spec):
+            async with AsyncExitStack() as stack:
+                if spec.model:
+                    check_name(spec.name)
+                target = await self._targets.of(spec, caller, stack)
+                if len(target.places) != 1:
+                    raise _one_wanted(target.places)
+                if spec.model:
+                    self._probes.check_free(target.digest, spec.name, overwrite=spec.overwrite)
+                (place,) = target.places
+                gathering = self._gathering(None, "")
+                stack.push_async_callback(self._runner.call, partial(gathering.close, keep=False))
+                one_pass = self._pass(spec, target, gathering)
+                count = 0
+                async with aclosing(one_pass.run(batches, None)) as counts:
+                    async for count in counts:
+                        yield Progress(count, "capture", 0, 1)
+                keep = partial(self._put, spec.overwrite) if spec.model else None
+                subject = Subject(spec.name or spec.kind.value, target.digest, place.address, place.reduction)
+                work = self._work(spec, subject, one_pass, keep)
+                async with aclosing(fits.run(self._pool, [work], 1, self._is_closing)) as events:
+                    async for event in events:
+                        is_stage = isinstance(event, fits.Stage)
+                        yield Progress(count, event.name, event.done_count, 1) if is_stage else event
+
+    async def sweep(
+        self, spec: ProbeSpec, batches: AsyncIterator[ProbeBatch], caller: str
+    ) -> AsyncGenerator[SweepEvent, None]:
+        """Fits a probe at each of the hook points, with one pass of the model.
+
+        Args:
+            spec: what to fit, and where. A sweep of a name and data that were swept before goes on where that ended.
+            batches: rows, read once nothing is wrong with the spec.
+            caller: whose they are.
+
+        Yields:
+            Progress, each probe when it is in the catalog, and last that it is over.
+
+        Raises:
+            OnnxscopeServerError: as ProbeService.Sweep in probe_service.proto says.
+        """
+        if not spec.model:
+            raise ValueInvalidError("A sweep needs a model: say which.", value="model")
+        with self._admitted(spec):
+            async with AsyncExitStack() as stack:
+                target = await self._targets.of(spec, caller, stack)
+                name = spec.name or f"sweep-{secrets.token_hex(4)}"
+                names = {place.address: f"{name}/{place.address}" for place in target.places}
+                ledger = await self._runner.call(self._ledger, spec, target, names) if spec.name else None
+                digests: list[str] = []
+
+                def saw(digest: str) -> None:
+                    digests.append(digest)
+                    if ledger is not None:
+                        ledger.saw(digest)
+
+                one_pass: Pass | None = None
+                if ledger is None or not ledger.is_over:
+                    gathering = await self._runner.call(self._gathering, ledger, _digest(spec, target))
+                    stack.push_async_exit(_Closing(self._runner, gathering, ledger))
+                    one_pass = self._pass(spec, target, gathering)
+                rows = one_pass.run(batches, saw) if one_pass else self._counted(target, batches, saw)
+                count, total = 0, len(names)
+                async with aclosing(rows) as counts:
+                    async for count in counts:
+                        yield Progress(count, "capture", len(ledger.resumed) if ledger else 0, total)
+                if ledger is not None:
+                    await self._runner.call(ledger.complete)
+                resumed = ledger.resumed if ledger else ()
+                for address in resumed:
+                    yield await self._runner.call(self._probes.get, target.digest, names[address])
+                if one_pass is not None:
+                    keep = partial(self._put, ledger.may_replace if ledger else False)
+                    works = [
+                        self._work(
+                            spec,
+                            Subject(names[place.address], target.digest, place.address, place.reduction),
+                            one_pass,
+                            keep,
+                        )
+                        for place in target.places
+                        if place.address not in resumed
+                    ]
+                    async with aclosing(fits.run(self._pool, works, self._at_once, self._is_closing)) as events:
+                        async for event in events:
+                            if isinstance(event, fits.Stage):
+                                yield Progress(count, event.name, event.done_count + len(resumed), total)
+                            else:
+                                if ledger is not None:
+                                    await self._runner.call(ledger.finish, event.info.address)
+                                yield event
+                yield Finished(data_digest(digests), len(resumed))
+
+    @contextmanager
+    def _admitted(self, spec: ProbeSpec) -> Iterator[None]:
+        """Lets a call in."""
+        if spec.kind is ProbeKind.ONNX:
+            raise ValueInvalidError("'onnx' is not fitted but brought in, with ImportProbe (load_probe).", value="kind")
+        most = self._settings.max_fit_calls
+        if self._calls >= most:
+            raise LimitExceededError(
+                f"{most} fits and sweeps go on already, as many as max_fit_calls allows; try again later.",
+                setting="max_fit_calls",
+                limit=str(most),
+                got=str(most + 1),
+            )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    def _ledger(self, spec: ProbeSpec, target: Target, names: Mapping[str, str]) -> Ledger:
+        taken = {address: self._is_taken(target.digest, name, spec) for address, name in names.items()}
+        folder = folder_of(self._sweeps, target.digest, spec.name)
+        return Ledger(folder, spec.name, _digest(spec, target), taken, overwrite=spec.overwrite)
+
+    def _is_taken(self, digest: str, name: str, spec: ProbeSpec) -> bool:
+        try:
+            self._probes.check_free(digest, name)
+        except ProbeExistsError:
+            self._probes.check_free(digest, name, overwrite=True)
+            return True
+        return False
+
+    def _gathering(self, ledger: Ledger | None, digest: str) -> Gathering:
+        settings = self._settings
+        folder = ledger.folder / _STORE if ledger else self._sweeps / f"{_UNNAMED}{secrets.token_hex(8)}"
+        store = partial(ActivationStore, folder, digest, settings.probe_store_bytes)
+        return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=ledger is not None)
+
+    def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
+        is_supervised = spec.kind not in _UNSUPERVISED
+        masks = frozenset(
+            place.reduction.mask_input for place in target.places if place.reduction and place.reduction.mask_input
+        )
+        wants_raw = spec.controls and is_supervised and target.digest
+        return Pass(
+            self._runner,
+            target.source,
+            target.places,
+            gathering,
+            RawInputs(target.axes, masks, spec.seed) if wants_raw else None,
+            task=spec.task,
+            is_supervised=is_supervised,
+            most_bytes=self._settings.memory_budget_bytes,
+        )
+
+    def _work(
+        self,
+        spec: ProbeSpec,
+        subject: Subject,
+        one_pass: Pass,
+        keep: Callable[[KeptProbe], None] | None,
+    ) -> fits.Work[KeptProbe]:
+        def work(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe:
+            probe = self._fitting.fit(spec, subject, one_pass.sample(subject.address), tell, stopped)
+            if keep is not None:
+                keep(probe)
+            return probe
+
+        return work
+
+    def _put(self, may_replace: bool, probe: KeptProbe) -> None:
+        self._probes.put(probe.info.model_digest, probe, overwrite=may_replace)
+
+    async def _counted(
+        self, target: Target, batches: AsyncIterator[ProbeBatch], saw: Callable[[str], None]
+    ) -> AsyncGenerator[int, None]:
+        """Reads rows of which everything is known, to see that they are the same."""
+        count = 0
+        async for batch in batches:
+            count += batch.row_count(target.source.extent(batch.inputs))
+            saw(await self._runner.call(batch.digest))
+            yield count
+
+
+class _Closing:
+    """Gives back a sweep's activations; they stay where the sweep can go on later."""
+
+    def __init__(self, runner: Runner, gathering: Gathering, ledger: Ledger | None) -> None:
+        self._runner = runner
+        self._gathering = gathering
+        self._ledger = ledger
+
+    async def __call__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        is_final = isinstance(error, DataInvalidError | LimitExceededError | ProbeExistsError)
+        keep = self._ledger is not None and not self._ledger.is_over and not is_final
+        await self._runner.call(partial(self._gathering.close, keep=keep))
+
+
+def _one_wanted(places: Sequence[Place]) -> SelectorInvalidError:
+    named = ", ".join(place.address for place in places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
+    return SelectorInvalidError(
+        f"A probe is fitted at one hook point, and the selectors name {len(places)}: {named}. Name one, or use a sweep.",
+        selector=named,
+    )
+
+
+def _digest(spec: ProbeSpec, target: Target) -> str:
+    """Returns a digest of all that a sweep was asked for but its name and rows."""
+    asked = replace(spec, name="", model="", version="", overwrite=False, selectors=(), reductions=())
+    weight = spec.class_weight
+    told = (
+        target.digest,
+        target.places,
+        replace(asked, params={}, class_weight=None),
+        sorted(spec.params.items()),
+        weight if weight is None or isinstance(weight, str) else sorted(weight.items(), key=repr),
+    )
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,1 @@
+"""Probes fitted on a model's activations: one pass over the rows, then a fit at each hook point."""

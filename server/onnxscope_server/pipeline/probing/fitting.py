@@ -1,0 +1,131 @@
+"""From what a probe learns from to the probe: fitted, judged, exported, and found to predict the same as ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxscope_server.domain import Array, Reduction
+from onnxscope_server.errors import RunCancelledError
+from onnxscope_server.pipeline.probing.passing import Sample
+from onnxscope_server.probe_domain import KeptProbe, Learner, Predictor, ProbeInfo, ProbeSpec, Rows, Task
+from onnxscope_server.probes import batches, export, kinds, metadata
+from onnxscope_server.probes.evaluate import evaluate
+
+_CHECKED = 4096
+_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a probe is of.
+
+    Attributes:
+        name: to keep it under.
+        model_digest: of its model; empty for none.
+        address: of the hook point.
+        reduction: applied before it.
+    """
+
+    name: str
+    model_digest: str
+    address: str
+    reduction: Reduction | None
+
+
+class Fitting:
+    """Fits probes; thread-safe.
+
+    Args:
+        predictor: runs ONNX files.
+        memory_bytes: above that, the rows of one hook point are not read into memory at once.
+    """
+
+    def __init__(self, predictor: Predictor, memory_bytes: int) -> None:
+        self._predictor = predictor
+        self._memory_bytes = memory_bytes
+
+    def fit(
+        self,
+        spec: ProbeSpec,
+        subject: Subject,
+        sample: Sample,
+        tell: Callable[[str], None],
+        stopped: Callable[[], bool],
+    ) -> KeptProbe:
+        """Fits a probe, judges it and exports it.
+
+        Args:
+            spec: what to fit.
+            subject: what it is of.
+            sample: what to learn from.
+            tell: is told of each stage: fit, evaluate, export.
+            stopped: whether nobody wants it any more.
+
+        Raises:
+            DataInvalidError: nothing can be learned from these rows and labels.
+            ValueInvalidError: the kind has no such parameter, or the metric does not fit the labels.
+            ProbeUnfaithfulError: the export predicts otherwise.
+            RunCancelledError: it was stopped.
+        """
+        task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
+        rows, learner = self._prepared(spec, task, sample.rows, is_stored=sample.is_stored)
+        tell("fit")
+        fitted, report = evaluate(
+            spec,
+            sample.labels,
+            rows,
+            learner=learner,
+            raw=sample.raw,
+            types=sample.types,
+            shuffled=sample.shuffled,
+            tell=tell,
+            stopped=stopped,
+        )
+        _check(stopped)
+        tell("export")
+        info = ProbeInfo(
+            name=subject.name,
+            model_digest=subject.model_digest,
+            address=subject.address,
+            reduction=subject.reduction,
+            kind=spec.kind,
+            task=fitted.task,
+            classes=fitted.classes,
+            params=spec.params,
+            report=replace(report, notes=(*report.notes, *sample.notes)),
+            fit_seconds=time.time(),
+        )
+        onnx = export.to_onnx(fitted, info)
+        export.check(onnx, fitted, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
+        _check(stopped)
+        return KeptProbe(info, onnx, hashlib.blake2b(onnx).hexdigest(), metadata.outputs(onnx))
+
+    def _prepared(self, spec: ProbeSpec, task: Task, rows: Rows, *, is_stored: bool) -> tuple[Rows, Learner]:
+        """Returns the rows, in memory where they fit, with what learns from such rows."""
+        kind, params, weight, seed = spec.kind, spec.params, spec.class_weight, spec.seed
+        if is_stored and _byte_count(rows) > self._memory_bytes:
+            return rows, batches.learner(kind, task, params, weight, seed, _BLOCK_BYTES)
+        held = kinds.arrays(rows.take(np.arange(rows.shape[0]))) if is_stored else rows
+        return held, kinds.learner(kind, task, params, weight, seed)
+
+
+def _byte_count(rows: Rows) -> int:
+    examples, features = rows.shape
+    return examples * features * np.dtype(np.float32).itemsize
+
+
+def _some(count: int, seed: int) -> Array:
+    """Returns the numbers of the examples that an export is checked on."""
+    if count <= _CHECKED:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, _CHECKED, replace=False))
+
+
+def _check(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise RunCancelledError("the fit was ended")

@@ -1,0 +1,147 @@
+"""Where the activations of a pass are kept: in memory while they fit, in a store on disk beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from onnxscope_server.domain import Array
+from onnxscope_server.errors import DataInvalidError
+from onnxscope_server.probe_domain import Rows
+
+
+class Store(Protocol):
+    """What is used of `ActivationStore`."""
+
+    def has(self, batch_index: int, batch_digest: str) -> bool:
+        """Tells whether a batch is there."""
+
+    def put(self, batch_index: int, batch_digest: str, arrays: Mapping[str, Array]) -> None:
+        """Takes a batch."""
+
+    def flush(self) -> None:
+        """Writes what it still holds in memory."""
+
+    def truncate(self, batch_count: int) -> None:
+        """Forgets later batches."""
+
+    def rows(self, name: str) -> Rows:
+        """Returns what was put under a name."""
+
+    def close(self) -> None:
+        """Gives files back."""
+
+    def delete(self) -> None:
+        """Takes it from the disk."""
+
+
+class Gathering:
+    """Keeps activations by name, batch after batch; used by one thread at a time.
+
+    Args:
+        memory_bytes: what may be in memory; beyond that everything goes to a store.
+        open_store: opens the store.
+        in_memory: makes rows of an array.
+        durable: use the store from the beginning, so that what is there can be gone on with.
+    """
+
+    def __init__(
+        self,
+        memory_bytes: int,
+        open_store: Callable[[], Store],
+        in_memory: Callable[[Array], Rows],
+        *,
+        durable: bool,
+    ) -> None:
+        self._memory_bytes = memory_bytes
+        self._open_store = open_store
+        self._in_memory = in_memory
+        self._store = open_store() if durable else None
+        self._batches: list[tuple[int, str, dict[str, Array]]] = []
+        self._byte_count = 0
+        self._widths: dict[str, int] = {}
+        self._rows: dict[str, Rows] = {}
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether activations are on disk."""
+        return self._store is not None
+
+    def has(self, index: int, digest: str) -> bool:
+        """Tells whether the activations of a batch are there from before."""
+        return self._store is not None and self._store.has(index, digest)
+
+    def has_name(self, name: str) -> bool:
+        """Tells whether something was put, or expected, under a name."""
+        return name in self._widths
+
+    def expect(self, arrays: Mapping[str, Array]) -> None:
+        """Is told what a batch is made of that is there from before.
+
+        Raises:
+            DataInvalidError: rows of one name differ in length from one batch to another.
+        """
+        for name, array in arrays.items():
+            width = self._widths.setdefault(name, array.shape[1])
+            if width != array.shape[1]:
+                raise DataInvalidError(
+                    f"Rows of {name!r} have {width} features in one batch and {array.shape[1]} in another. Use a "
+                    "reduction that makes them alike, such as 'mean' or 'last', or pad all batches to one length.",
+                    address=name,
+                )
+
+    def put(self, index: int, digest: str, arrays: dict[str, Array]) -> None:
+        """Takes the activations of a batch.
+
+        Args:
+            index: of the batch.
+            digest: of what it was given.
+            arrays: float32 [example, feature], by name.
+
+        Raises:
+            DataInvalidError: rows of one name differ in length from one batch to another.
+            LimitExceededError: the store is full.
+        """
+        self.expect(arrays)
+        if self._store is not None:
+            self._store.put(index, digest, arrays)
+            return
+        self._batches.append((index, digest, arrays))
+        self._byte_count += sum(array.nbytes for array in arrays.values())
+        if self._byte_count > self._memory_bytes:
+            self._store = self._open_store()
+            for batch in self._batches:
+                self._store.put(*batch)
+            self._batches.clear()
+
+    def finish(self, batch_count: int) -> None:
+        """Has everything ready to be read, of so many batches."""
+        if self._store is not None:
+            self._store.truncate(batch_count)
+            return
+        for name in self._widths:
+            # popped, so that no more than one name's activations are there twice
+            pieces = [arrays.pop(name) for _, _, arrays in self._batches]
+            self._rows[name] = self._in_memory(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
+        self._batches.clear()
+
+    def rows(self, name: str) -> Rows:
+        """Returns all that was put under a name, after `finish`."""
+        return self._rows[name] if self._store is None else self._store.rows(name)
+
+    def close(self, *, keep: bool) -> None:
+        """Lets everything go.
+
+        Args:
+            keep: leave the store on disk, to go on with it later.
+        """
+        self._batches.clear()
+        self._rows.clear()
+        if self._store is not None:
+            if keep:
+                self._store.flush()
+                self._store.close()
+            else:
+                self._store.delete()

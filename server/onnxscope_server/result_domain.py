@@ -1,0 +1,61 @@
+"""Frozen values that the stages exchange about what a run brought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from onnxscope_server.domain import Value
+
+# what a value of a result is, as `Result` names it
+ValueKind: TypeAlias = Literal["activations", "scalings", "probes", "outputs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """What watching did to a run; see capture_service.proto."""
+
+    fusion_blocked: bool = False
+    changed_operators: tuple[str, ...] = ()
+    max_output_difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run, or a part of one, brought: values by address and by output name, seconds per stage, fidelity.
+
+    `scalings` are the scales and zero points of quantised activations, by address; `probes` outputs of probes, by the
+    names that they travel under. Only the last part of a run has timings and a fidelity.
+    """
+
+    activations: Mapping[str, Value]
+    outputs: Mapping[str, Value]
+    scalings: Mapping[str, Value] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    probes: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Mapping[ValueKind, Mapping[str, Value]]:
+        """All values, by their kind and their name."""
+        return {
+            "activations": self.activations,
+            "scalings": self.scalings,
+            "probes": self.probes,
+            "outputs": self.outputs,
+        }
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of all arrays."""
+        return sum(bytes_held(value) for values in self.values.values() for value in values.values())
+
+
+def bytes_held(value: Value) -> int:
+    """Returns the bytes of an array, or of those in a list."""
+    if isinstance(value, list):
+        return sum(map(bytes_held, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
