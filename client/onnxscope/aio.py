@@ -22,12 +22,11 @@ from onnxscope.channel import TLS, Address
 from onnxscope.errors import ModelNotFoundError
 from onnxscope.link import AsyncLink
 from onnxscope.probes import importing
-from onnxscope.probes.aio_probe import AsyncProbe
 from onnxscope.probes.aio_at_hand import fit_probe
+from onnxscope.probes.aio_probe import AsyncProbe
 from onnxscope.results import Models
 from onnxscope.upload import Source
 from onnxscope.v1 import model_service_pb2 as pb
-
 
 __all__ = ["AsyncScope", "connect", "fit_probe", "local"]
 

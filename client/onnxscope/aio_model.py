@@ -295,10 +295,13 @@ class AsyncModel(AsyncProbedModel):
                 acts, piece = done
                 if piece.is_padded and not padding.is_known:
                     expand = streaming.ask.spec.expand
-                    padding.learn([await self._named(names, expand=expand) for names in padding.questions(acts)])
+                    points = [await self._named(names, expand=expand) for names in padding.questions(acts)]
+                    padding.learn(points, [await self.probe(name) for name in padding.probe_names])
                 yield padding.remove(acts, piece) if piece.is_padded else acts
 
     async def _named(self, names: list[str], *, expand: bool) -> list[HookPoint]:
+        if not names:
+            return []
         request = catalog.hook_points_request(self._message, names, expand=expand, batch_axes=True)
         return await self._points(request, None)
 

@@ -12,6 +12,8 @@ from onnxscope import decode, inputs, reduce, selectors
 from onnxscope.encode import SentValue
 from onnxscope.errors import InternalError, ProbeInvalidError, StreamCutError, ValueInvalidError
 from onnxscope.interventions import refuse
+from onnxscope.probes.described import DescribedProbe, class_names
+from onnxscope.probes.result import ProbeResult
 from onnxscope.receive import (
     Arrived,
     BatchCompleted,
@@ -21,8 +23,6 @@ from onnxscope.receive import (
     Planned,
     StreamCompleted,
 )
-from onnxscope.probes.described import DescribedProbe, class_names
-from onnxscope.probes.result import ProbeResult
 from onnxscope.results import Activations, CapturePlan, Quantization
 from onnxscope.rows import Piece
 from onnxscope.v1 import capture_service_pb2 as pb

@@ -8,7 +8,9 @@ from typing import Any
 from onnxscope.link import AsyncLink, Link
 
 
-def open_link(caller: str, providers: Any = None, options: Any = None, settings: Mapping[str, Any] | None = None) -> Link:
+def open_link(
+    caller: str, providers: Any = None, options: Any = None, settings: Mapping[str, Any] | None = None
+) -> Link:
     """Starts a server in this process, for code that waits.
 
     Args:

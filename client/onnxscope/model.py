@@ -291,10 +291,13 @@ class Model(ProbedModel):
                 acts, piece = done
                 if piece.is_padded and not padding.is_known:
                     expand = streaming.ask.spec.expand
-                    padding.learn([self._named(names, expand=expand) for names in padding.questions(acts)])
+                    points = [self._named(names, expand=expand) for names in padding.questions(acts)]
+                    padding.learn(points, [self.probe(name) for name in padding.probe_names])
                 yield padding.remove(acts, piece) if piece.is_padded else acts
 
     def _named(self, names: list[str], *, expand: bool) -> list[HookPoint]:
+        if not names:
+            return []
         request = catalog.hook_points_request(self._message, names, expand=expand, batch_axes=True)
         return self._points(request, None)
 

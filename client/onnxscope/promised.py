@@ -1,5 +1,5 @@
 """What the contract promises and a later version brings: the names, their signatures, and a refusal."""
-# ruff: noqa: ARG001, ARG002  # the signatures are the contract's
+# ruff: noqa: ARG002  # the signatures are the contract's
 
 from __future__ import annotations
 

@@ -149,7 +149,9 @@ class AsyncProbedModel(DescribedModel):
             ModelReadOnlyError: it lies in the server's models folder.
         """
         chosen = name.name if isinstance(name, DescribedProbe) else name
-        await self._caller.call("ProbeService/DeleteProbe", pb.DeleteProbeRequest(model=self.digest, name=chosen), timeout)
+        await self._caller.call(
+            "ProbeService/DeleteProbe", pb.DeleteProbeRequest(model=self.digest, name=chosen), timeout
+        )
 
     def _reader(self) -> AsyncCatalogReader:
         return AsyncCatalogReader(self._caller, self.digest, self.stream)
@@ -162,7 +164,9 @@ class AsyncProbedModel(DescribedModel):
 
     async def _fit(self, fitting: Fitting, timeout: float | None) -> None:
         link, seconds = self._caller.link, self._caller.seconds(timeout)
-        async with aclosing(link.fit(fitting.method, fitting.spec, fitting.batches_async(), timeout=seconds)) as responses:
+        async with aclosing(
+            link.fit(fitting.method, fitting.spec, fitting.batches_async(), timeout=seconds)
+        ) as responses:
             async for response in responses:
                 fitting.take(response)
         fitting.end()
@@ -200,5 +204,7 @@ class AsyncCatalogReader:
         """As `Reader.probe_file`."""
         request = pb.ExportProbeRequest(model=self.digest, name=name)
         seconds = self.caller.seconds(timeout)
-        async with aclosing(self.caller.link.exchange("ProbeService/ExportProbe", [request], timeout=seconds)) as responses:
+        async with aclosing(
+            self.caller.link.exchange("ProbeService/ExportProbe", [request], timeout=seconds)
+        ) as responses:
             return b"".join([response.data async for response in responses])

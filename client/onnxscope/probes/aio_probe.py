@@ -85,7 +85,7 @@ class AsyncProbe(DescribedProbe):
     def _array(self, name: str) -> Array:
         if self._arrays is None:
             raise ValueInvalidError(
-                f"no {name}_ came with the probe {self.name!r} ({self.kind}): it is not linear, or it is of a list or a "
+                f"no {name}_ came with the probe {self.name!r} ({self.kind}): it is not linear, or of a list or a "
                 f"sweep, which come without; await model.probe({self.name!r}) has all there is"
             )
         return super()._array(name)

@@ -119,7 +119,9 @@ def fitting_at_hand(
     if options.controls == SHUFFLED:
         raise ValueInvalidError("activations at hand have no model whose weights could be shuffled: controls=True")
     if reduce not in (None, "positions"):
-        raise ValueInvalidError(f"activations at hand are reduced already: reduce is None or 'positions', not {reduce!r}")
+        raise ValueInvalidError(
+            f"activations at hand are reduced already: reduce is None or 'positions', not {reduce!r}"
+        )
     more = {"groups": groups, "sample_weight": sample_weight, "test": test}
     if reduce is not None:
         H, y, more = _positions(H, y, more)  # noqa: N806
@@ -229,8 +231,8 @@ def _positions(H: Any, y: Any, more: Mapping[str, Any]) -> tuple[Array, Array | 
         named = labels.of(y, per_position=True)
         if named.shape != rows.shape[:2]:
             raise DataInvalidError(
-                f"the labels have the shape {list(named.shape)}, and the positions {list(rows.shape[:2])}: give a label "
-                f"for each, {_IGNORED} to leave one out"
+                f"the labels have the shape {list(named.shape)}, and the positions {list(rows.shape[:2])}: give a "
+                f"label for each, {_IGNORED} to leave one out"
             )
         keep = named != _IGNORED
         kept = named[keep]

@@ -13,8 +13,8 @@ from onnxscope import reduce as reductions
 from onnxscope import selectors
 from onnxscope.encode import SentValue
 from onnxscope.errors import StreamCutError, ValueInvalidError
-from onnxscope.probes.labelled import GROUPS, LABELS, TEST, WEIGHTS, Labelled, LabelledPiece
 from onnxscope.probes.described import DescribedProbe
+from onnxscope.probes.labelled import GROUPS, LABELS, TEST, WEIGHTS, Labelled, LabelledPiece
 from onnxscope.probes.spec import UNSUPERVISED, Options, add_reductions
 from onnxscope.probes.sweep import Sweep
 from onnxscope.results import HookPoint
@@ -98,7 +98,9 @@ class Fitting:
         progress: Any = None,
     ) -> None:
         if options.cv is not None and test is not None:
-            raise ValueInvalidError("cv= holds out every row once, test= says which rows are held out: give one of them")
+            raise ValueInvalidError(
+                "cv= holds out every row once, test= says which rows are held out: give one of them"
+            )
         chosen = selectors.normalise(at)
         rules = reductions.rules(reduce, chosen)
         self.method = method
@@ -203,9 +205,7 @@ class Fitting:
     def _sent(self, labelled: LabelledPiece) -> list[SentValue]:
         piece = labelled.piece
         sent = [SentValue(tensor_pb2.VALUE_ROLE_INPUT, name, value) for name, value in piece.values.items()]
-        sent += [
-            SentValue(tensor_pb2.VALUE_ROLE_MASK, name, piece.rows_of(mask)) for name, mask in self._masks.items()
-        ]
+        sent += [SentValue(tensor_pb2.VALUE_ROLE_MASK, name, piece.rows_of(mask)) for name, mask in self._masks.items()]
         return sent + [SentValue(_ROLES[name], name, array) for name, array in labelled.beside.items()]
 
     def _progress(self, told: pb.FitProgress) -> None:

@@ -37,7 +37,7 @@ def requests(
     """Returns the messages of an import.
 
     Args:
-        source: a path, bytes or an `onnx.ModelProto`; of a sparse autoencoder a .safetensors file or its arrays by name.
+        source: a path, bytes or an `onnx.ModelProto`; of a sparse autoencoder a .safetensors file or its arrays.
         model: digest of the model.
         at: address of the hook point, or a `HookPoint`; None for the one in the file's metadata.
         name: to keep it under; None for the one in the metadata.
@@ -115,7 +115,8 @@ def _read(source: Any) -> tuple[bytes, str, bool]:
     if hasattr(source, "SerializeToString"):
         return source.SerializeToString(), "", False
     raise ValueInvalidError(
-        f"a probe is a path, bytes, an onnx.ModelProto, or a sparse autoencoder's arrays by name, not {type(source).__name__}"
+        f"a probe is a path, bytes, an onnx.ModelProto, or a sparse autoencoder's arrays by name, "
+        f"not {type(source).__name__}"
     )
 
 

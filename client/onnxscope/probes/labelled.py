@@ -229,9 +229,7 @@ class Labelled:
 
     def _append(self, train: Part, test: tuple[Any, ...]) -> None:
         if len(test) != _PAIR:
-            raise DataInvalidError(
-                f"test is (X_test, y_test), and this tuple has {len(test)} items", {"what": "test"}
-            )
+            raise DataInvalidError(f"test is (X_test, y_test), and this tuple has {len(test)} items", {"what": "test"})
         part = self._part(*test)
         held_out: Mapping[str, Any] = {TEST: True}
         train.beside[TEST], train.fill = np.empty(0, np.bool_), {TEST: False}
@@ -254,5 +252,4 @@ def is_pairs(X: Any) -> bool:  # noqa: N803  # the contract's name
 def _may_be_pairs(X: Any) -> bool:  # noqa: N803
     if isinstance(X, list | tuple):
         return is_pairs(X)
-    lazily = isinstance(X, AsyncIterable) or (isinstance(X, Iterable) and is_batches(X))
-    return lazily
+    return isinstance(X, AsyncIterable) or (isinstance(X, Iterable) and is_batches(X))

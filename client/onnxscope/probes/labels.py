@@ -14,8 +14,8 @@ def of(y: Any, *, per_position: bool) -> Array:
     """Returns labels in a type that travels: int64, text, bool or float64.
 
     Args:
-        y: `[row]`; `[row, position]` where `per_position`, -100 for positions to leave out; else `[row, label]` of bools
-            or of zeros and ones for several labels a row, or floats `[row, target]`.
+        y: `[row]`; `[row, position]` where `per_position`, -100 for positions to leave out; else `[row, label]` of
+            bools or of zeros and ones for several labels a row, or floats `[row, target]`.
         per_position: whether each position is an example.
 
     Raises:
@@ -66,7 +66,8 @@ def weights_of(weights: Any) -> Array:
     array = _array(weights, "sample_weight")
     if array.ndim != 1 or array.dtype.kind not in "biuf":
         raise DataInvalidError(
-            f"sample_weight is {array.dtype} of shape {list(array.shape)}: give a number a row", {"what": "sample_weight"}
+            f"sample_weight is {array.dtype} of shape {list(array.shape)}: give a number a row",
+            {"what": "sample_weight"},
         )
     numbers = array.astype(np.float64)
     if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
@@ -90,7 +91,8 @@ def test_of(test: Any, total: int | None) -> Array:
     array = _array(test, "test")
     if array.ndim != 1 or array.dtype.kind not in "biu":
         raise ValueInvalidError(
-            f"test is {array.dtype} of shape {list(array.shape)}: give a bool a row, numbers of rows, or (X_test, y_test)"
+            f"test is {array.dtype} of shape {list(array.shape)}: give a bool a row, numbers of rows, or "
+            "(X_test, y_test)"
         )
     if array.dtype.kind == "b":
         return array
@@ -118,7 +120,8 @@ def _texts(array: Array) -> Array:
     for index, item in enumerate(array.reshape(-1).tolist()):
         if not isinstance(item, str):
             raise DataInvalidError(
-                f"the labels hold {item!r} ({type(item).__name__}) beside text: give all numbers or all text", {"what": "y"}
+                f"the labels hold {item!r} ({type(item).__name__}) beside text: give all numbers or all text",
+                {"what": "y"},
             )
         found.reshape(-1)[index] = item
     return found

@@ -16,7 +16,18 @@ P = TypeVar("P", bound=DescribedProbe)
 class Probes(Table[P], Generic[P]):
     """Probes of a model in the catalog; also by name: `probes["parity"]`."""
 
-    _columns = ("name", "hook point", "kind", "task", "metric", "score", "95 % interval", "control", "compression", "fitted")
+    _columns = (
+        "name",
+        "hook point",
+        "kind",
+        "task",
+        "metric",
+        "score",
+        "95 % interval",
+        "control",
+        "compression",
+        "fitted",
+    )
     _noun = "probes"
 
     @overload

@@ -116,7 +116,7 @@ class ProbeReport:
 
     @property
     def gap(self) -> float:
-        """How much better the probe does on the rows that it was fitted on; far above 0 it has learned them by heart."""
+        """How much better the probe does on the rows that it learned from; far above 0 it has them by heart."""
         return self.score - self.train_score if self.lower_is_better else self.train_score - self.score
 
     @property
@@ -127,14 +127,17 @@ class ProbeReport:
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as plain Python values, fit for JSON: a score that is no number is None."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        whole: dict[str, Any] = _finite(plain | {
-            "interval": self.interval._asdict(),
-            "gap": self.gap,
-            "scores": [one._asdict() | {"interval": one.interval._asdict()} for one in self.scores],
-            "learning_curve": [point._asdict() for point in self.learning_curve],
-            "confusion": [list(row) for row in self.confusion],
-            "notes": list(self.notes),
-        })
+        whole: dict[str, Any] = _finite(
+            plain
+            | {
+                "interval": self.interval._asdict(),
+                "gap": self.gap,
+                "scores": [one._asdict() | {"interval": one.interval._asdict()} for one in self.scores],
+                "learning_curve": [point._asdict() for point in self.learning_curve],
+                "confusion": [list(row) for row in self.confusion],
+                "notes": list(self.notes),
+            }
+        )
         return whole
 
     def __str__(self) -> str:
