@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="probes that are fitted at the same time; 0 for one for every 2 cores, but at least 1 and at most 8",
+        description="probes that are fitted at the same time; 0 for one for every 2 cores, at least 1 and at most 8",
     )
     max_fit_calls: int = Field(
         16, ge=1, description="fits and sweeps that may go on or wait at the same time; beyond that they are refused"

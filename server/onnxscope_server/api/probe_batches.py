@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 from onnxscope.v1.assemble import Assembler
@@ -69,7 +70,7 @@ async def batches(first: Request, requests: AsyncIterator[Request], max_bytes: i
         raise ValueInvalidError(f"the stream ended within batch {index}; close it with batch_end", value="batch_end")
 
 
-async def _items(first: Request, requests: AsyncIterator[Request]) -> AsyncIterator[tensor_pb.ValuePart]:
+async def _items(first: Request, requests: AsyncIterator[Request]) -> AsyncIterator[capture_pb.StreamItem]:
     for item in first.items:
         yield item
     async for request in requests:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -29,16 +28,16 @@ from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
-from onnxscope_server.pipeline.probing.records import Ledger, data_digest, folder_of
+from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
-from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec, Task
 from onnxscope_server.probes import kinds, metadata
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.settings import Settings
 from onnxscope_server.store.activations import ActivationStore
 
-_UNSUPERVISED = (ProbeKind.PCA, ProbeKind.KMEANS)
+_TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
 _STORE = "activations"
 # folders of what has no name, and is not gone on with
 _UNNAMED = "unnamed-"
@@ -146,11 +145,10 @@ class Probing:
                         yield Progress(count, "capture", 0, 1)
                 keep = partial(self._put, spec.overwrite) if spec.model else None
                 subject = Subject(spec.name or spec.kind.value, target.digest, place.address, place.reduction)
-                work = self._work(spec, subject, one_pass, keep)
-                async with aclosing(fits.run(self._pool, [work], 1, self._is_closing)) as events:
+                fitting = self._fits([self._work(spec, subject, one_pass, keep)])
+                async with aclosing(fitting.events()) as events:
                     async for event in events:
-                        is_stage = isinstance(event, fits.Stage)
-                        yield Progress(count, event.name, event.done_count, 1) if is_stage else event
+                        yield event if isinstance(event, KeptProbe) else Progress(count, event.name, 0, 1)
 
     async def sweep(
         self, spec: ProbeSpec, batches: AsyncIterator[ProbeBatch], caller: str
@@ -173,58 +171,45 @@ class Probing:
         with self._admitted(spec):
             async with AsyncExitStack() as stack:
                 target = await self._targets.of(spec, caller, stack)
-                name = spec.name or f"sweep-{secrets.token_hex(4)}"
-                names = {place.address: f"{name}/{place.address}" for place in target.places}
-                ledger = await self._runner.call(self._ledger, spec, target, names) if spec.name else None
-                digests: list[str] = []
-
-                def saw(digest: str) -> None:
-                    digests.append(digest)
-                    if ledger is not None:
-                        ledger.saw(digest)
-
+                sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._sweeps)
                 one_pass: Pass | None = None
-                if ledger is None or not ledger.is_over:
-                    gathering = await self._runner.call(self._gathering, ledger, _digest(spec, target))
-                    stack.push_async_exit(_Closing(self._runner, gathering, ledger))
+                if not sweep.is_over:
+                    gathering = await self._runner.call(self._gathering, sweep.folder, digest_of(spec, target))
+                    stack.push_async_exit(_Closing(self._runner, gathering, sweep).end)
                     one_pass = self._pass(spec, target, gathering)
-                rows = one_pass.run(batches, saw) if one_pass else self._counted(target, batches, saw)
-                count, total = 0, len(names)
+                rows = one_pass.run(batches, sweep.saw) if one_pass else self._counted(target, batches, sweep.saw)
+                count, total = 0, len(sweep.names)
                 async with aclosing(rows) as counts:
                     async for count in counts:
-                        yield Progress(count, "capture", len(ledger.resumed) if ledger else 0, total)
-                if ledger is not None:
-                    await self._runner.call(ledger.complete)
-                resumed = ledger.resumed if ledger else ()
-                for address in resumed:
-                    yield await self._runner.call(self._probes.get, target.digest, names[address])
+                        yield Progress(count, "capture", len(sweep.resumed), total)
+                await self._runner.call(sweep.complete)
+                for address in sweep.resumed:
+                    yield await self._runner.call(sweep.kept, address)
                 if one_pass is not None:
-                    keep = partial(self._put, ledger.may_replace if ledger else False)
-                    works = [
-                        self._work(
-                            spec,
-                            Subject(names[place.address], target.digest, place.address, place.reduction),
-                            one_pass,
-                            keep,
-                        )
-                        for place in target.places
-                        if place.address not in resumed
-                    ]
-                    async with aclosing(fits.run(self._pool, works, self._at_once, self._is_closing)) as events:
+                    async with aclosing(self._fitted(spec, target, sweep, one_pass)) as events:
                         async for event in events:
-                            if isinstance(event, fits.Stage):
-                                yield Progress(count, event.name, event.done_count + len(resumed), total)
-                            else:
-                                if ledger is not None:
-                                    await self._runner.call(ledger.finish, event.info.address)
-                                yield event
-                yield Finished(data_digest(digests), len(resumed))
+                            yield event if isinstance(event, KeptProbe) else _progress(event, count, sweep)
+                yield Finished(sweep.data_digest, len(sweep.resumed))
+
+    async def _fitted(
+        self, spec: ProbeSpec, target: Target, sweep: Sweep, one_pass: Pass
+    ) -> AsyncGenerator[fits.Stage | KeptProbe, None]:
+        """Fits what a sweep has not finished."""
+        works = []
+        for place in target.places:
+            if place.address not in sweep.resumed:
+                subject = Subject(sweep.names[place.address], target.digest, place.address, place.reduction)
+                works.append(self._work(spec, subject, one_pass, sweep.keep))
+        async with aclosing(self._fits(works).events()) as events:
+            async for event in events:
+                if isinstance(event, KeptProbe):
+                    await self._runner.call(sweep.finish, event)
+                yield event
 
     @contextmanager
     def _admitted(self, spec: ProbeSpec) -> Iterator[None]:
         """Lets a call in."""
-        if spec.kind is ProbeKind.ONNX:
-            raise ValueInvalidError("'onnx' is not fitted but brought in, with ImportProbe (load_probe).", value="kind")
+        _check(spec)
         most = self._settings.max_fit_calls
         if self._calls >= most:
             raise LimitExceededError(
@@ -239,27 +224,17 @@ class Probing:
         finally:
             self._calls -= 1
 
-    def _ledger(self, spec: ProbeSpec, target: Target, names: Mapping[str, str]) -> Ledger:
-        taken = {address: self._is_taken(target.digest, name, spec) for address, name in names.items()}
-        folder = folder_of(self._sweeps, target.digest, spec.name)
-        return Ledger(folder, spec.name, _digest(spec, target), taken, overwrite=spec.overwrite)
-
-    def _is_taken(self, digest: str, name: str, spec: ProbeSpec) -> bool:
-        try:
-            self._probes.check_free(digest, name)
-        except ProbeExistsError:
-            self._probes.check_free(digest, name, overwrite=True)
-            return True
-        return False
-
-    def _gathering(self, ledger: Ledger | None, digest: str) -> Gathering:
+    def _gathering(self, folder: Path | None, digest: str) -> Gathering:
         settings = self._settings
-        folder = ledger.folder / _STORE if ledger else self._sweeps / f"{_UNNAMED}{secrets.token_hex(8)}"
-        store = partial(ActivationStore, folder, digest, settings.probe_store_bytes)
-        return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=ledger is not None)
+        place = folder / _STORE if folder else self._sweeps / f"{_UNNAMED}{secrets.token_hex(8)}"
+        store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
+        return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=folder is not None)
+
+    def _fits(self, works: Sequence[fits.Work[KeptProbe]]) -> fits.Fits[KeptProbe]:
+        return fits.Fits(self._pool, works, self._at_once, self._is_closing)
 
     def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
-        is_supervised = spec.kind not in _UNSUPERVISED
+        is_supervised = spec.kind not in _TASKS
         masks = frozenset(
             place.reduction.mask_input for place in target.places if place.reduction and place.reduction.mask_input
         )
@@ -307,34 +282,40 @@ class Probing:
 class _Closing:
     """Gives back a sweep's activations; they stay where the sweep can go on later."""
 
-    def __init__(self, runner: Runner, gathering: Gathering, ledger: Ledger | None) -> None:
+    def __init__(self, runner: Runner, gathering: Gathering, sweep: Sweep) -> None:
         self._runner = runner
         self._gathering = gathering
-        self._ledger = ledger
+        self._sweep = sweep
 
-    async def __call__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    async def end(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        """Is called at the end, with what ended it."""
         is_final = isinstance(error, DataInvalidError | LimitExceededError | ProbeExistsError)
-        keep = self._ledger is not None and not self._ledger.is_over and not is_final
+        keep = self._sweep.folder is not None and not self._sweep.is_over and not is_final
         await self._runner.call(partial(self._gathering.close, keep=keep))
+
+
+def _progress(stage: fits.Stage, row_count: int, sweep: Sweep) -> Progress:
+    return Progress(row_count, stage.name, stage.done_count + len(sweep.resumed), len(sweep.names))
+
+
+def _check(spec: ProbeSpec) -> None:
+    """Refuses a kind with parameters that it has for no labels, before anything is read."""
+    tasks = (spec.task,) if spec.task else _TASKS.get(spec.kind, (Task.CLASSES, Task.REGRESSION))
+    first: DataInvalidError | None = None
+    for task in tasks:
+        try:
+            kinds.learner(spec.kind, task, spec.params, spec.class_weight, spec.seed)
+        except DataInvalidError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def _one_wanted(places: Sequence[Place]) -> SelectorInvalidError:
     named = ", ".join(place.address for place in places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
     return SelectorInvalidError(
-        f"A probe is fitted at one hook point, and the selectors name {len(places)}: {named}. Name one, or use a sweep.",
+        f"A probe is fitted at one hook point, and the selectors name {len(places)}: {named}. Name one, or sweep.",
         selector=named,
     )
-
-
-def _digest(spec: ProbeSpec, target: Target) -> str:
-    """Returns a digest of all that a sweep was asked for but its name and rows."""
-    asked = replace(spec, name="", model="", version="", overwrite=False, selectors=(), reductions=())
-    weight = spec.class_weight
-    told = (
-        target.digest,
-        target.places,
-        replace(asked, params={}, class_weight=None),
-        sorted(spec.params.items()),
-        weight if weight is None or isinstance(weight, str) else sorted(weight.items(), key=repr),
-    )
-    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()

@@ -71,7 +71,7 @@ def _constant(node: ir.Node) -> ir.TensorProtocol | None:
     return attribute.as_tensor() if attribute is not None and attribute.type is ir.AttributeType.TENSOR else None
 
 
-def _mixed(tensor: ir.TensorProtocol, rng: np.random.Generator) -> ir.Tensor | None:
+def _mixed(tensor: ir.TensorProtocol, rng: np.random.Generator) -> ir.TensorProtocol | None:
     """Returns a tensor with its elements in another order; None where it is left as it is."""
     if len(tensor.shape) < _MATRIX or not (tensor.dtype.is_floating_point() or tensor.dtype in _QUANTISED):
         return None
@@ -84,5 +84,5 @@ def _written(tensor: ir.TensorProtocol, file: BinaryIO) -> ir.ExternalTensor:
     start = file.tell()
     file.write(tensor.tobytes())
     return ir.ExternalTensor(
-        _FILE, start, file.tell() - start, tensor.dtype, shape=ir.Shape(tensor.shape.dims), name=tensor.name or ""
+        _FILE, start, file.tell() - start, tensor.dtype, shape=ir.Shape(tensor.numpy().shape), name=tensor.name or ""
     )

@@ -46,7 +46,8 @@ class Rows:
                 "[row, position]",
                 what="mask",
             )
-        return (found != 0).reshape(self.extent, -1)
+        kept: Array = (found != 0).reshape(self.extent, -1)
+        return kept
 
 
 @dataclass(slots=True)
@@ -209,19 +210,26 @@ class Examples:
             return None
         if ids.shape[1] == 1:
             return ids[: rows.count, 0]
-        if reduction is None or reduction.axis not in (None, 1, -2):
+        place = self._place(rows, ids) if reduction is not None and reduction.axis in (None, 1, -2) else None
+        if place is None or not -ids.shape[1] <= int(place.min()) <= int(place.max()) < ids.shape[1]:
             return None
-        if reduction.kind is ReductionKind.INDEX and reduction.index is not None:
-            place = reduction.index
-            return ids[: rows.count, place] if -ids.shape[1] <= place < ids.shape[1] else None
+        found: Array = ids[np.arange(len(ids)), place][: rows.count]
+        return found
+
+    def _place(self, rows: Rows, ids: Array) -> Array | None:
+        """Returns the position that the reduction reads of each row, int64 [row]; None where it reads several."""
+        reduction = self._reduction
+        if reduction is None:
+            return None
+        if reduction.kind is ReductionKind.INDEX:
+            return np.full(len(ids), reduction.index, np.int64)
         if reduction.kind not in _ENDS:
             return None
         mask = rows.mask(reduction)
         if mask is None or mask.shape != ids.shape:
-            return ids[: rows.count, _ENDS[reduction.kind]]
-        at = mask.argmax(axis=1) if reduction.kind is ReductionKind.FIRST else -1 - mask[:, ::-1].argmax(axis=1)
-        found: Array = ids[np.arange(len(ids)), at][: rows.count]
-        return found
+            return np.full(len(ids), _ENDS[reduction.kind], np.int64)
+        is_first = reduction.kind is ReductionKind.FIRST
+        return np.asarray(mask.argmax(axis=1) if is_first else -1 - mask[:, ::-1].argmax(axis=1))
 
     def _are_of_positions(self, labels: Array | None) -> bool:
         """Tells whether labels are [row, position, ...] and not [row, label]."""

@@ -109,9 +109,7 @@ class Pass:
         self._raw = raw
         self._most_bytes = most_bytes
         reductions = dict.fromkeys(place.reduction for place in places)
-        self._examples = {
-            reduction: Examples(reduction, task, is_supervised=is_supervised) for reduction in reductions
-        }
+        self._examples = {reduction: Examples(reduction, task, is_supervised=is_supervised) for reduction in reductions}
         self._raw_names: dict[Reduction | None, str] = {}
         self._beside: dict[str, list[Array]] = {"groups": [], "test": []}
         self._given: frozenset[str] | None = None
