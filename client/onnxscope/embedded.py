@@ -372,6 +372,8 @@ def _arrived(result: Result) -> Iterator[Arrived]:
         yield Arrived(tensor_pb2.VALUE_ROLE_ACTIVATION, address, value)
     for address, value in result.scalings.items():
         yield Arrived(tensor_pb2.VALUE_ROLE_SCALING, address, value)
+    for name, value in result.probes.items():
+        yield Arrived(tensor_pb2.VALUE_ROLE_PROBE, name, value)
     for name, value in result.outputs.items():
         yield Arrived(tensor_pb2.VALUE_ROLE_OUTPUT, name, value)
 
