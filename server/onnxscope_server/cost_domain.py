@@ -20,7 +20,7 @@ class PlannedValue:
 
 @dataclass(frozen=True, slots=True)
 class PlanCost:
-    """What a plan brings and how much of the model it runs."""
+    """What a plan brings, how much of the model it runs, and the probes that run with it."""
 
     values: tuple[PlannedValue, ...]
     node_count: int

@@ -184,7 +184,13 @@ class Capture:
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutput:
-    """An output of a probe: its name in the probe's graph, the name that its value travels under, and its type."""
+    """An output of a probe.
+
+    Attributes:
+        name: in the probe's graph.
+        value: the name that its value travels under.
+        type: of one iteration, as far as it is known.
+    """
 
     name: str
     value: str
@@ -200,7 +206,8 @@ class PlannedProbe:
         digest: of its file.
         address: hook point that it reads.
         reduction: before the probe.
-        type: of the hook point's value, of all iterations.
+        type: of what it reads, reduced, of all iterations.
+        input: type of what its graph takes.
         kind: of the probe.
         classes: in the order of its scores.
         outputs: what it gives.
@@ -211,6 +218,7 @@ class PlannedProbe:
     address: str
     reduction: Reduction | None
     type: ValueType | None
+    input: TensorType
     kind: str
     classes: tuple[int | str, ...]
     outputs: tuple[ProbeOutput, ...]

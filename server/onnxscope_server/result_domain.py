@@ -12,6 +12,7 @@ from onnxscope_server.domain import Value
 
 # what a value of a result is, as `Result` names it
 ValueKind: TypeAlias = Literal["activations", "scalings", "probes", "outputs"]
+VALUE_KINDS: tuple[ValueKind, ...] = ("activations", "scalings", "probes", "outputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,27 @@ class Result:
     fidelity: Fidelity = field(default_factory=Fidelity)
     probes: Mapping[str, Value] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[ValueKind, Mapping[str, Value]],
+        timings: Mapping[str, float] | None = None,
+        fidelity: Fidelity | None = None,
+    ) -> Result:
+        """Returns a result of values by their kind and their name."""
+        return cls(
+            activations=values.get("activations", {}),
+            outputs=values.get("outputs", {}),
+            scalings=values.get("scalings", {}),
+            timings=timings or {},
+            fidelity=fidelity or Fidelity(),
+            probes=values.get("probes", {}),
+        )
+
     @property
     def values(self) -> Mapping[ValueKind, Mapping[str, Value]]:
         """All values, by their kind and their name."""
-        return {
-            "activations": self.activations,
-            "scalings": self.scalings,
-            "probes": self.probes,
-            "outputs": self.outputs,
-        }
+        return {kind: getattr(self, kind) for kind in VALUE_KINDS}
 
     @property
     def byte_count(self) -> int:

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(
         64 * GIB, ge=1, description="largest model that may be uploaded, with its external data"
     )
+    max_probe_bytes: int = Field(GIB, ge=1, description="largest file of a probe")
+    probe_bytes: int = Field(16 * GIB, ge=1, description="bytes of disk for the probes of all models")
+    max_probes: int = Field(100_000, ge=1, description="probes that are kept, of all models")
     max_input_bytes: int = Field(GIB, ge=1, description="largest inputs of one run, all together")
     memory_budget: int | None = Field(
         None,

@@ -26,7 +26,7 @@ from onnxscope_server.domain import (
     TensorType,
     ValueType,
 )
-from onnxscope_server.errors import NotImplementedYetError, ReductionInvalidError, ValueInvalidError
+from onnxscope_server.errors import ReductionInvalidError, ValueInvalidError
 from onnxscope_server.result_domain import Fidelity
 
 _OUTPUT_MODES = {
@@ -120,12 +120,9 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
     """Returns the spec of a request.
 
     Raises:
-        NotImplementedYetError: it asks for what this version doesn't have.
         ReductionInvalidError: a reduction is of no known kind.
         ValueInvalidError: an enum has a value that this version doesn't know.
     """
-    if spec.probes:
-        raise NotImplementedYetError("probes is not built yet; leave it out of the request", feature="probes")
     return CaptureSpec(
         model=spec.model,
         version=spec.version,
@@ -135,6 +132,7 @@ def spec_from_pb(spec: capture_pb.CaptureSpec) -> CaptureSpec:
         exact=spec.exact,
         expand=spec.expand,
         dequantize=spec.dequantize,
+        probes=tuple(spec.probes),
     )
 
 
@@ -200,6 +198,16 @@ def plan_to_pb(cost: PlanCost) -> capture_pb.CapturePlan:
         unknown_count=cost.unknown_count,
         node_count=cost.node_count,
         model_node_count=cost.model_node_count,
+        probes=[
+            capture_pb.PlannedProbe(
+                name=probe.name,
+                address=probe.address,
+                kind=probe.kind,
+                classes=classes_to_pb(probe.classes),
+                outputs={output.name: output.value for output in probe.outputs},
+            )
+            for probe in cost.probes
+        ],
     )
 
 

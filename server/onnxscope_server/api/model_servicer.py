@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import model_service_pb2 as pb
 from onnxscope.v1.model_service_pb2_grpc import ModelServiceServicer
 from onnxscope_server.api.convert import hook_point_to_pb, model_to_pb
+from onnxscope_server.api.pages import page
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.upload import Upload
-from onnxscope_server.errors import UploadInvalidError, ValueInvalidError
+from onnxscope_server.errors import UploadInvalidError
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.plan.selectors import select
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Sessions
-
-PAGE_SIZE = 1000
-T = TypeVar("T")
 
 
 class ModelServicer(ModelServiceServicer):
@@ -54,7 +52,7 @@ class ModelServicer(ModelServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """Lists the versions of all models."""
-        entries, token = _page(self._catalog.entries(), request.page_size, request.page_token)
+        entries, token = page(self._catalog.entries(), request.page_size, request.page_token)
         models = [await self._describe(entry) for entry in entries]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
@@ -78,10 +76,12 @@ class ModelServicer(ModelServiceServicer):
         points = await self._runner.call(lambda: model.points(expand=request.expand))
         selectors = list(request.selectors) or ["*"]
         points = await self._runner.call(select, points, selectors)
-        page, token = _page(points, request.page_size, request.page_token)
+        found, token = page(points, request.page_size, request.page_token)
         if request.batch_axes:
-            page = await self._batch_axes.annotate(model, tuple(page), expand=request.expand)
-        return pb.ListHookPointsResponse(hook_points=[hook_point_to_pb(point) for point in page], next_page_token=token)
+            found = await self._batch_axes.annotate(model, tuple(found), expand=request.expand)
+        return pb.ListHookPointsResponse(
+            hook_points=[hook_point_to_pb(point) for point in found], next_page_token=token
+        )
 
     async def UploadModel(
         self, requests: AsyncIterator[pb.UploadModelRequest], context: Any
@@ -187,15 +187,3 @@ class ModelServicer(ModelServiceServicer):
             providers=self._providers,
             byte_count=model.byte_count,
         )
-
-
-def _page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
-    """Returns a page of items and the token of the next."""
-    if size < 0 or (token and not token.isdecimal()):
-        raise ValueInvalidError(
-            "page_size must not be negative, and page_token be a next_page_token",
-            value="page_token",
-        )
-    start = int(token or 0)
-    stop = start + min(size or PAGE_SIZE, PAGE_SIZE)
-    return items[start:stop], str(stop) if stop < len(items) else ""

@@ -15,6 +15,7 @@ from onnxscope_server.catalog.digest import of_file
 from onnxscope_server.catalog.in_place import InPlace
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.names import Names
+from onnxscope_server.catalog.probes import ProbeLimits, Probes, ReadInfo
 from onnxscope_server.catalog.runtime import Runtime
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, Manifest, Store
 from onnxscope_server.catalog.upload import Arrived, StoredGraph, Upload
@@ -33,6 +34,11 @@ class Catalog:
         max_model_bytes: largest model that may be uploaded, with its external data.
         durable: sync what is written; not needed for a temporary folder.
         runtime: tells what ONNX's own definitions don't.
+        read_probe: reads what a probe's file says of itself.
+        probe_limits: how many probes are kept.
+
+    Attributes:
+        probes: of the models. They go with the last name of their model, but not when the process ends.
 
     Raises:
         UnavailableError: another process uses the folder.
@@ -45,6 +51,8 @@ class Catalog:
         max_model_bytes: int,
         durable: bool = True,
         runtime: Runtime | None = None,
+        read_probe: ReadInfo = lambda _: None,
+        probe_limits: ProbeLimits | None = None,
     ) -> None:
         self._max_model_bytes = max_model_bytes
         self._runtime = runtime
@@ -55,6 +63,7 @@ class Catalog:
         self._parsed: OrderedDict[str, CatalogModel] = OrderedDict()
         for digest in self._store.digests() - self._names.digests():
             self._store.remove(digest)
+        self.probes = Probes(folder.resolve() / "probes", read_probe, probe_limits, durable=durable)
 
     def close(self) -> None:
         """Lets another process have the data folder."""
@@ -122,6 +131,7 @@ class Catalog:
                 self._in_place.pop(digest, None)
                 if digest in self._store.digests():
                     self._store.remove(digest)
+                self.probes.forget(digest)
             return len(found)
 
     def begin_upload(self, graph_digest: str, graph_byte_count: int, name: str = "", version: str = "") -> Upload:
@@ -194,7 +204,9 @@ class Catalog:
             shutil.rmtree(place, ignore_errors=True)
 
     def scan_models_folder(self, folder: Path, check: Check) -> list[models_folder.Failure]:
-        """Brings in the models of a folder: `NAME.onnx` or `NAME/[VERSION/]model.onnx`; they are read-only.
+        """Brings in the models of a folder: `NAME.onnx` or `NAME/[VERSION/]model.onnx`, with `NAME/probes/*.onnx`.
+
+        All of them are read-only; a probe that could not be brought in is logged.
 
         Args:
             folder: the models folder.
@@ -207,11 +219,16 @@ class Catalog:
             ModelNotFoundError: there is no such folder.
         """
         failures = []
+        digests: dict[str, set[str]] = {}
         for found in models_folder.listed(folder):
             try:
-                self.add_file(found.path, found.name, found.version, check, read_only=True)
+                entry = self.add_file(found.path, found.name, found.version, check, read_only=True)
             except (OnnxscopeServerError, OSError) as error:
                 failures.append(models_folder.failure(found, error))
+            else:
+                digests.setdefault(found.name, set()).add(entry.digest)
+        for name, versions in digests.items():
+            self.probes.add_folder(models_folder.probes_of(folder, name), versions, check)
         return failures
 
     def stage(self) -> Path:

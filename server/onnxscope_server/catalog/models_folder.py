@@ -52,6 +52,11 @@ def listed(folder: Path) -> list[Found]:
     return sorted(found, key=lambda model: not model.version)
 
 
+def probes_of(folder: Path, name: str) -> Path:
+    """Returns where the probes of a model of the folder are, all its versions together."""
+    return folder / name / _PROBES_FOLDER
+
+
 def failure(found: Found, error: Exception) -> Failure:
     """Logs and returns why a model could not be brought in."""
     _logger.error("%s is left out: %s", found.path, error)

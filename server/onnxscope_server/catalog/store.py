@@ -6,6 +6,7 @@
       manifest.json             what the model was made of
       graph.onnx                the graph; large inline weights moved out
       data/                     external data under its own paths, or weights.bin
+    probes/DIGEST/NAME.onnx     probes of that model; see `probe_files`
     staging/RANDOM/             a model on its way in
 
 A model is written to staging, synced, and renamed to its place; a name is written to a temporary file and renamed.

@@ -10,10 +10,12 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.probes import ProbeEntry
 from onnxscope_server.cost_domain import PlanCost
 from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Value
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
@@ -26,12 +28,14 @@ from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
-from onnxscope_server.result_domain import Fidelity, Result
+from onnxscope_server.result_domain import Fidelity, Result, ValueKind
 from onnxscope_server.rewrite.build import build, build_segments, unmodified
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain, Sessions
 
 _PLANS_KEPT = 1024
+_PlanKey: TypeAlias = tuple[str, CaptureSpec, tuple[str, ...]]
+_Key: TypeAlias = tuple[ValueKind, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,9 @@ class Prepared:
 
     @property
     def iterates(self) -> bool:
-        """Whether some of what is captured lies in a body that iterates."""
+        """Whether some of what is captured or probed lies in a body that iterates."""
         places = self.model.contents.places(expand=self.plan.expand)
-        return any(places[capture.address].repeats for capture in self.plan.captures)
+        return any(places[address].repeats for address in self.plan.addresses)
 
 
 class Captures:
@@ -77,7 +81,7 @@ class Captures:
         self._runner = runner
         self._budget = budget
         self._verdicts = Verdicts(runner)
-        self._plans: OrderedDict[tuple[str, CaptureSpec], Plan] = OrderedDict()
+        self._plans: OrderedDict[_PlanKey, Plan] = OrderedDict()
         self._seen = ShapesSeen()
         self._brief = BriefRuns()
         # plans that don't run as they are, or not as well, and what runs instead
@@ -88,8 +92,8 @@ class Captures:
 
         def work() -> PlanCost:
             _, model = self._catalog.resolve(spec.model, spec.version)
-            plan = make_plan(model, spec)
-            segment = build(model, plan) if plan.captures else unmodified(model)
+            plan = make_plan(model, spec, self._entries(model, spec))
+            segment = build(model, plan, self._files(plan)) if plan.is_watching else unmodified(model)
             return cost(model, plan, input_shapes, segment.node_count)
 
         return await self._runner.call(work)
@@ -118,7 +122,7 @@ class Captures:
         start = time.perf_counter()
         plain = watched = None
         fidelity = Fidelity()
-        if plan.captures:
+        if plan.is_watching:
             slots = unused_slots.filled(model, plan)
             with unused_slots.blamed(slots):
                 watched = await self._watched(model, plan)
@@ -185,9 +189,9 @@ class Captures:
             async with aclosing(self.run_group(prepared, group, call)) as parts:
                 async for part in parts:
                     if part.timings and len(groups) > 1:
-                        ends.append(Result({}, {}, {}, part.timings, part.fidelity))
+                        ends.append(Result({}, {}, timings=part.timings, fidelity=part.fidelity))
                         if _keys(part):
-                            yield Result(part.activations, part.outputs, part.scalings)
+                            yield replace(part, timings={}, fidelity=Fidelity())
                     else:
                         yield part
         if ends:
@@ -215,7 +219,7 @@ class Captures:
         """Runs a plan; where that fails, maybe for how it was rewritten, in another way for what is missing."""
         plan = self._best(prepared.plan)
         ready = prepared if plan is prepared.plan else await self._ready_as(prepared, plan)
-        sent: set[tuple[int, str]] = set()
+        sent: set[_Key] = set()
         try:
             async with aclosing(self._parts(ready, call)) as parts:
                 async for part in parts:
@@ -286,24 +290,34 @@ class Captures:
     def _at_hand(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan] | None:
         """Does what `_resolve` does where that takes no time."""
         found = self._catalog.at_hand(spec.model, spec.version)
-        plan = self._plans.get((found[1].digest, spec)) if found else None
+        plan = self._plans.get(_key_of(found[1], spec, self._entries(found[1], spec))) if found else None
         return (*found, plan) if found and plan else None
 
     def _resolve(self, spec: CaptureSpec) -> tuple[ModelEntry, CatalogModel, Plan]:
         entry, model = self._catalog.resolve(spec.model, spec.version)
-        key = (model.digest, spec)
+        probes = self._entries(model, spec)
+        key = _key_of(model, spec, probes)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = make_plan(model, spec)
+            plan = self._plans[key] = make_plan(model, spec, probes)
             while len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
         return entry, model, plan
+
+    def _entries(self, model: CatalogModel, spec: CaptureSpec) -> tuple[ProbeEntry, ...]:
+        """Returns the probes that a spec names, as they are now."""
+        return tuple(self._catalog.probes.entry(model.digest, name) for name in dict.fromkeys(spec.probes))
+
+    def _files(self, plan: Plan) -> dict[str, bytes]:
+        """Returns the files of a plan's probes, by digest."""
+        kept = self._catalog.probes
+        return {probe.digest: kept.file(plan.digest, probe.name, probe.digest) for probe in plan.probes}
 
     async def _watched(self, model: CatalogModel, plan: Plan) -> Chain:
         return await self._sessions.get(
             plan,
             plan.digest,
-            lambda: build_segments(model, plan),
+            lambda: build_segments(model, plan, self._files(plan)),
             exact=plan.exact,
             keep_optimised=_is_compared(model, plan),
         )
@@ -332,18 +346,22 @@ def joined(results: Sequence[Result]) -> Result:
     )
 
 
-def _keys(part: Result) -> set[tuple[int, str]]:
-    kinds = (part.activations, part.outputs, part.scalings)
-    return {(kind, name) for kind, values in enumerate(kinds) for name in values}
+def _key_of(model: CatalogModel, spec: CaptureSpec, probes: Sequence[ProbeEntry]) -> _PlanKey:
+    """Returns what a plan depends on: a name may stand for another probe the next time."""
+    return model.digest, spec, tuple(probe.digest for probe in probes)
 
 
-def _without(part: Result, sent: Collection[tuple[int, str]]) -> Result:
+def _keys(part: Result) -> set[_Key]:
+    return {(kind, name) for kind, values in part.values.items() for name in values}
+
+
+def _without(part: Result, sent: Collection[_Key]) -> Result:
     """Returns a part without those values that were sent already."""
-    activations, outputs, scalings = (
-        {name: value for name, value in values.items() if (kind, name) not in sent}
-        for kind, values in enumerate((part.activations, part.outputs, part.scalings))
-    )
-    return Result(activations, outputs, scalings, part.timings, part.fidelity)
+    missing = {
+        kind: {name: value for name, value in values.items() if (kind, name) not in sent}
+        for kind, values in part.values.items()
+    }
+    return Result.of(missing, part.timings, part.fidelity)
 
 
 def _variants(plan: Plan) -> tuple[Plan, Plan]:

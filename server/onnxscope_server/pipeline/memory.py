@@ -66,7 +66,7 @@ class Budget:
             inputs: of this run.
 
         Returns:
-            The plan itself, or plans for some of its hook points each; the first brings the outputs.
+            The plan itself, or plans for some of its hook points each; the first brings outputs and probes.
 
         Raises:
             LimitExceededError: a single activation of known size is larger than the budget.
@@ -114,7 +114,7 @@ class Budget:
             return (plan,)
         by_address = {capture.address: capture for capture in plan.captures}
         plans = [replace(plan, captures=tuple(by_address[address] for address in group)) for group in groups]
-        return plans[0], *(replace(one, outputs=OutputMode.NONE) for one in plans[1:])
+        return plans[0], *(replace(one, outputs=OutputMode.NONE, probes=()) for one in plans[1:])
 
     async def _seen(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
         """Returns the shapes that values of the main graph have for these inputs."""

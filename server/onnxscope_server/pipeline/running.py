@@ -8,14 +8,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Array, Memory, Plan, Reading, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import VALUE_KINDS, Result, ValueKind
 from onnxscope_server.run.readings import outputs_read, read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Feeds, Session
@@ -138,7 +138,7 @@ def _waking(wake: asyncio.Event) -> Callable[[], object]:
 class _Wanted:
     """A value to bring: its kind as `Result` names it, and how to read it; None for the output of its name."""
 
-    kind: Literal["activations", "outputs", "scalings"]
+    kind: ValueKind
     name: str
     reading: Reading | None
 
@@ -204,7 +204,7 @@ class _Walk:
         while not self.is_done and self.has_room:
             part = self.step(options)
             self._at += 1
-            if part.activations or part.outputs or part.scalings:
+            if any(part.values.values()):
                 self.parts.append(part)
             del part
             if self._at == len(self._chain.segments):
@@ -236,16 +236,17 @@ class _Walk:
             *self._postponed,
             *(_Wanted("activations", name, reading) for name, reading in segment.captures.items()),
             *(_Wanted("scalings", name, reading) for name, reading in segment.scalings.items()),
+            *(_Wanted("probes", name, reading) for name, reading in segment.probes.items()),
             *(_Wanted("outputs", name, None) for name in segment.outputs),
         ]
         self._postponed = []
-        found: dict[str, dict[str, Value]] = {"activations": {}, "outputs": {}, "scalings": {}}
+        found: dict[ValueKind, dict[str, Value]] = {kind: {} for kind in VALUE_KINDS}
         for one in wanted:
             if not self._lent or self._lent.isdisjoint(one.names):
                 found[one.kind][one.name] = self._value(one)
             else:
                 self._postponed.append(one)
-        return Result(found["activations"], found["outputs"], found["scalings"])
+        return Result.of(found)
 
     def _value(self, wanted: _Wanted) -> Value:
         if wanted.reading is None:
@@ -276,10 +277,8 @@ class _Walk:
 
 def merged(parts: Sequence[Result]) -> Result:
     """Returns the values of parts of one run as one part, without timings and fidelity."""
-    return Result(
-        {name: value for part in parts for name, value in part.activations.items()},
-        {name: value for part in parts for name, value in part.outputs.items()},
-        {name: value for part in parts for name, value in part.scalings.items()},
+    return Result.of(
+        {kind: {name: value for part in parts for name, value in part.values[kind].items()} for kind in VALUE_KINDS}
     )
 
 

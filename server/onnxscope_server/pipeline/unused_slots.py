@@ -19,7 +19,7 @@ def filled(model: CatalogModel, plan: Plan) -> tuple[str, ...]:
     if not model.contents.slots:
         return ()
     places = model.contents.places(expand=plan.expand)
-    return tuple(capture.address for capture in plan.captures if places[capture.address] in model.contents.slots)
+    return tuple(address for address in plan.addresses if places[address] in model.contents.slots)
 
 
 def verdict(model: CatalogModel, addresses: tuple[str, ...]) -> Fidelity:

@@ -58,7 +58,7 @@ def cost(model: CatalogModel, plan: Plan, input_shapes: Mapping[str, tuple[int, 
         for spec in model.outputs:
             type_ = types.get(spec.name, spec.type)
             values.append(PlannedValue(spec.name, True, type_, bytes_of(type_)))
-    return PlanCost(tuple(values), node_count, model.node_count)
+    return PlanCost(tuple(values), node_count, model.node_count, plan.probes)
 
 
 def bytes_of(type_: ValueType | None) -> int | None:

@@ -7,21 +7,24 @@ from dataclasses import replace
 
 from onnxscope_server.catalog.description import HookPoint
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.probes import ProbeEntry
 from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
 from onnxscope_server.domain import Capture, CaptureSpec, Plan, Quantization, Reduction, TensorType, ValueType
 from onnxscope_server.errors import HookPointNotFoundError, ReductionInvalidError
+from onnxscope_server.plan.probes import planned_probes
 from onnxscope_server.plan.reductions import reduced
 from onnxscope_server.plan.selectors import matching, select
 
 _SHOWN = 5
 
 
-def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
+def plan(model: CatalogModel, spec: CaptureSpec, probes: Sequence[ProbeEntry] = ()) -> Plan:
     """Resolves what a call asks against a model.
 
     Args:
         model: the model that the spec names.
         spec: what is asked.
+        probes: those that it names.
 
     Returns:
         The plan; its captures are in the order of the selectors.
@@ -30,6 +33,7 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
         HookPointNotFoundError: a selector matches nothing, or a reduction's selector none of what is captured.
         SelectorInvalidError: a selector cannot be read.
         ReductionInvalidError: a reduction does not fit a hook point.
+        ProbeInvalidError: a probe does not fit the hook point that it reads.
     """
     points = select(model.points(expand=spec.expand), spec.selectors) if spec.selectors else ()
     chosen = _reductions(points, spec.reductions)
@@ -58,7 +62,15 @@ def plan(model: CatalogModel, spec: CaptureSpec) -> Plan:
     plain = {point.address for point in model.hook_points} if spec.expand else ()
     expand = spec.expand and any(capture.address not in plain for capture in captures)
     dequantize = spec.dequantize and bool(quantizations)
-    return Plan(model.digest, tuple(captures), spec.outputs, spec.exact, expand, dequantize)
+    return Plan(
+        model.digest,
+        tuple(captures),
+        spec.outputs,
+        spec.exact,
+        expand,
+        dequantize,
+        probes=planned_probes(model, probes),
+    )
 
 
 def _quantizations(model: CatalogModel, points: Sequence[HookPoint], *, expand: bool) -> dict[str, Quantization]:

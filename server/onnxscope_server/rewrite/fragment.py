@@ -56,11 +56,14 @@ class Fragment:
         **attributes: Attribute,
     ) -> ir.Value:
         """Adds a node, named after its role or its operator, and returns its first output."""
-        name = f"{self._label}::{role or op_type}"
-        outputs = [ir.Value(name=self._names.like(name)) for _ in range(output_count)]
+        outputs = [ir.Value(name=self.name(role or op_type)) for _ in range(output_count)]
         node = ir.node(op_type, inputs, attributes, outputs=outputs, name=outputs[0].name)
         self._graph.append(node)
         return node.outputs[0]
+
+    def name(self, role: str) -> str:
+        """Returns a new name for a node or a value."""
+        return self._names.like(f"{self._label}::{role}")
 
     def constant(self, array: Array) -> ir.Value:
         """Adds a constant."""

@@ -20,7 +20,7 @@ def opset_of(model: ir.Model, path: Path = ()) -> int:
         model: the model.
         path: to the graph that holds the nodes.
     """
-    imports = _imports(model, path)
+    imports = imports_of(model, path)
     for domain in OWN_DOMAINS:
         if domain in imports:
             return imports[domain]
@@ -28,12 +28,13 @@ def opset_of(model: ir.Model, path: Path = ()) -> int:
     return imports[""]
 
 
-def import_domain(model: ir.Model, path: Path, domain: str) -> None:
-    """Lets nodes of the graph that a path leads to have operators of another domain, in its first version."""
-    for imports in (model.graph.opset_imports, _imports(model, path)):
-        imports.setdefault(domain, 1)
+def import_domain(model: ir.Model, path: Path, domain: str, version: int = 1) -> None:
+    """Lets nodes of the graph that a path leads to have operators of another domain, if none are there yet."""
+    for imports in (model.graph.opset_imports, imports_of(model, path)):
+        imports.setdefault(domain, version)
 
 
-def _imports(model: ir.Model, path: Path) -> dict[str, int]:
+def imports_of(model: ir.Model, path: Path) -> dict[str, int]:
+    """Returns the versions of the domains of operators in the graph that a path leads to."""
     calls = [depth for depth, step in enumerate(path, 1) if not step.op_type]
     return holder_at(model, path[: calls[-1]]).opset_imports if calls else model.graph.opset_imports

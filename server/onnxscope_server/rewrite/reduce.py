@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import onnx_ir as ir
 
@@ -16,6 +17,8 @@ from onnxscope_server.rewrite.reductions import MASKED, REDUCERS
 from onnxscope_server.rewrite.scopes import holder_at, values_by_name
 from onnxscope_server.rewrite.subject import Subject, invalid
 
+# an address, what is done to its value, and where that is
+Reduced: TypeAlias = tuple[str, Reduction, Place]
 _OLDEST_OPSET = 7
 _OLDEST_MASKED_OPSET = 9
 
@@ -38,16 +41,16 @@ class Reduce(ir.passes.InPlacePass):
     The operators are written as the model's opset has them.
 
     Args:
-        reductions: what to do to each address, where the value is, and its type as far as it is known.
+        reductions: what to do to which values, and their types as far as they are known.
 
     Attributes:
-        reduced: where the reduced value of each address is, after the call.
+        reduced: where each reduced value is, after the call.
         masks: the graph input of each mask that was added, after the call.
     """
 
-    def __init__(self, reductions: Mapping[str, tuple[Reduction, Place, ValueType | None]]) -> None:
+    def __init__(self, reductions: Mapping[Reduced, ValueType | None]) -> None:
         self._reductions = dict(reductions)
-        self.reduced: dict[str, Place] = {}
+        self.reduced: dict[Reduced, Place] = {}
         self.masks: dict[str, str] = {}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -57,7 +60,7 @@ class Reduce(ir.passes.InPlacePass):
             ReductionInvalidError: a reduction does not fit its value or the model's opset.
         """
         names = FreshNames(model)
-        for address, (reduction, place, declared) in self._reductions.items():
+        for (address, reduction, place), declared in self._reductions.items():
             if not isinstance(declared, TensorType | None) or (declared and declared.sparse):
                 raise invalid(address, reduction, "it is not an array. Capture it without a reduction")
             holder = holder_at(model, place.path)
@@ -68,7 +71,7 @@ class Reduce(ir.passes.InPlacePass):
             subject = Subject(address, reduction, values_by_name(holder)[place.name], declared, fragment, mask)
             result = REDUCERS[reduction.kind](subject)
             result.name = name
-            self.reduced[address] = Place(place.path, name)
+            self.reduced[address, reduction, place] = Place(place.path, name)
         return ir.passes.PassResult(model, modified=bool(self._reductions))
 
     def ensures(self, model: ir.Model) -> None:

@@ -105,15 +105,16 @@ def segments(whole: Segment, pieces: Sequence[Piece]) -> tuple[Segment, ...]:
         pieces: in the order in which they run.
     """
     made: set[str] = set()
-    captures, scalings = dict(whole.captures), dict(whole.scalings)
+    captures, scalings, probes = dict(whole.captures), dict(whole.scalings), dict(whole.probes)
     held = {name: at for at, piece in enumerate(pieces) for name in piece.outputs}
     found = []
     for at, piece in enumerate(pieces):
         made.update(piece.outputs)
-        read, scaled = _complete(captures, made), _complete(scalings, made)
+        read, scaled, probed = (_complete(waiting, made) for waiting in (captures, scalings, probes))
         inputs = {item.name for item in piece.model.graph.input}
         # parts of a reading that is complete only later wait with what later pieces take
-        waiting = {name for reading in (*captures.values(), *scalings.values()) for name in readings.names(reading)}
+        incomplete = (*captures.values(), *scalings.values(), *probes.values())
+        waiting = {name for reading in incomplete for name in readings.names(reading)}
         found.append(
             Segment(
                 graph=graph.serialised(piece.model),
@@ -124,6 +125,7 @@ def segments(whole: Segment, pieces: Sequence[Piece]) -> tuple[Segment, ...]:
                 masks={mask: name for mask, name in whole.masks.items() if name in inputs},
                 node_count=len(piece.model.graph.node),
                 scalings=scaled,
+                probes=probed,
                 carried=piece.carried,
                 handed=tuple(name for name in piece.outputs if name in piece.handed or name in waiting),
             )

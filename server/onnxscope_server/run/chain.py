@@ -89,7 +89,7 @@ class Chain:
         for segment in reversed(self.segments):
             needed.append(frozenset(later))
             later.update(segment.carried)
-            for reading in (*segment.captures.values(), *segment.scalings.values()):
+            for reading in (*segment.captures.values(), *segment.scalings.values(), *segment.probes.values()):
                 later.update(outputs_read(reading))
         return tuple(reversed(needed))
 

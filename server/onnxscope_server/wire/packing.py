@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Result, ValueKind
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_values import shared_part
 
+_ROLES: Mapping[ValueKind, pb.ValueRole] = {
+    "activations": pb.VALUE_ROLE_ACTIVATION,
+    "scalings": pb.VALUE_ROLE_SCALING,
+    "probes": pb.VALUE_ROLE_PROBE,
+    "outputs": pb.VALUE_ROLE_OUTPUT,
+}
+
 
 def value_parts(result: Result, share: Share | None = None) -> Iterator[codec.Part]:
-    """Yields the activations, scalings and outputs of a result in pieces, which refer to its arrays.
+    """Yields the activations, scalings, results of probes and outputs of a result in pieces, which refer to its arrays.
 
     Args:
         result: what to send.
         share: of the call; what lies in its memory is given to the client, and must not be touched any more.
     """
-    for role, values in (
-        (pb.VALUE_ROLE_ACTIVATION, result.activations),
-        (pb.VALUE_ROLE_SCALING, result.scalings),
-        (pb.VALUE_ROLE_OUTPUT, result.outputs),
-    ):
+    for kind, values in result.values.items():
+        role = _ROLES[kind]
         for name, value in values.items():
             whole = shared_part(role, name, value, share)
             if whole is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -26,16 +25,16 @@ async def placed(result: Result, share: Share | None) -> Result:
     """
     if share is None:
         return result
-    groups = dict(result.activations), dict(result.scalings), dict(result.outputs)
+    groups = {kind: dict(values) for kind, values in result.values.items()}
     # once a block is given the client may write there, so that nothing else is read from it afterwards
     taken: set[int] = set()
-    for group in groups:
+    for group in groups.values():
         for value in group.values():
             if isinstance(value, list):
                 taken.update(_blocks_of_items(value, share))
     pending = [
         (group, name, value)
-        for group in groups
+        for group in groups.values()
         for name, value in group.items()
         if isinstance(value, np.ndarray) and _must_move(value, share, taken)
     ]
@@ -44,8 +43,7 @@ async def placed(result: Result, share: Share | None) -> Result:
     if not pending:
         return result
     await asyncio.to_thread(_copy, pending, share)
-    activations, scalings, outputs = groups
-    return replace(result, activations=activations, scalings=scalings, outputs=outputs)
+    return Result.of(groups, result.timings, result.fidelity)
 
 
 def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None) -> codec.Part | None:

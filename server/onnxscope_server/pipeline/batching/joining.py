@@ -94,9 +94,10 @@ class Joint:
         activations = self._split(result.activations, segment.captures, spans)
         outputs = self._split(result.outputs, {name: Output(name) for name in result.outputs}, spans)
         scalings = self._split(result.scalings, segment.scalings, spans)
+        probes = self._split(result.probes, segment.probes, spans)
         return [
-            replace(result, activations=own[0], outputs=own[1], scalings=own[2])
-            for own in zip(activations, outputs, scalings, strict=True)
+            replace(result, activations=own[0], outputs=own[1], scalings=own[2], probes=own[3])
+            for own in zip(activations, outputs, scalings, probes, strict=True)
         ]
 
     def _split(

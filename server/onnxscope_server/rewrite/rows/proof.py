@@ -51,7 +51,7 @@ def _given(declared: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> Facts:
 
 def _read(segment: Segment) -> list[str]:
     names = list(segment.outputs)
-    for address, reading in {**segment.captures, **segment.scalings}.items():
+    for address, reading in [*segment.captures.items(), *segment.scalings.items(), *segment.probes.items()]:
         if not isinstance(reading, Output):
             raise MixedRowsError(f"{address!r} is read out of a body")
         names.append(reading.name)
