@@ -134,9 +134,9 @@ def test_labels_of_every_kind_travel_in_their_type(fake, echo):
 def test_batches_may_come_with_their_labels(fake, echo):
     """A generator of pairs, a list of pairs, and batches beside whole labels give the same."""
     pairs = [(ROWS[:4], Y[:4]), (ROWS[4:], Y[4:])]
-    for X, y in ((iter(pairs), None), (pairs, None), ([x for x, _ in pairs], Y), ((x for x, _ in pairs), Y)):
+    for data, y in ((iter(pairs), None), (pairs, None), ([x for x, _ in pairs], Y), ((x for x, _ in pairs), Y)):
         fake.probes.batches.clear()
-        echo.fit_probe("p", X, y, at="h1")
+        echo.fit_probe("p", data, y, at="h1")
         assert [len(batch["x"]) for batch in fake.probes.batches] == [4, 6]
         np.testing.assert_array_equal(np.concatenate([b["labels"] for b in fake.probes.batches]), Y)
 
@@ -166,7 +166,7 @@ def test_a_fixed_batch_is_filled_and_its_filling_has_no_labels(fake, scope, make
 
 
 @pytest.mark.parametrize(
-    ("X", "y", "options", "error", "match"),
+    ("data", "y", "options", "error", "match"),
     [
         (ROWS, Y[:9], {}, "DataInvalidError", r"y has 9 rows, and the data set 10"),
         (ROWS, Y, {"groups": [1]}, "DataInvalidError", r"groups has 1 rows"),
@@ -191,10 +191,10 @@ def test_a_fixed_batch_is_filled_and_its_filling_has_no_labels(fake, scope, make
         (ROWS, Y, {"at": 3}, "SelectorInvalidError", r"selector"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_sent(fake, echo, X, y, options, error, match):
+def test_what_cannot_be_is_said_before_anything_is_sent(fake, echo, data, y, options, error, match):
     """Lengths and meanings; the message says what to do."""
     with pytest.raises(getattr(onnxscope, error), match=match):
-        echo.fit_probe("p", X, y, **({"at": "h1"} | options))
+        echo.fit_probe("p", data, y, **({"at": "h1"} | options))
     assert not fake.probes.batches
 
 
@@ -427,7 +427,7 @@ def test_coroutines_do_the_same(fake, tmp_path):
             labels = await found.predict(ROWS, batch_size=4)
             scores = await found.predict_proba(ROWS)
             await found.save(tmp_path / "p.onnx")
-            with pytest.raises(onnxscope.ValueInvalidError, match="await model.probe"):
+            with pytest.raises(onnxscope.ValueInvalidError, match=r"await model\.probe"):
                 _ = sweep["h1"].coef_
             loaded = await scope.load_probe(b"x", model, at="h2", name="mine")
             result = await model.run(ROWS, probes=[found])
