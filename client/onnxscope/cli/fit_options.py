@@ -58,7 +58,7 @@ ParamOption = Annotated[
     typer.Option(
         "--param",
         metavar="NAME=VALUE",
-        help="A parameter of the estimator, by scikit-learn's name: C=0.1. May be repeated.",
+        help="A parameter of the estimator, by scikit-learn's name. May be repeated.",
     ),
 ]
 ClassWeightOption = Annotated[
@@ -116,7 +116,7 @@ ShuffledOption = Annotated[
     bool,
     typer.Option(
         "--shuffled",
-        help="Measure the model with shuffled weights too, as a second control.",
+        help="Measure the model with shuffled weights too.",
         rich_help_panel=EVALUATION,
     ),
 ]
