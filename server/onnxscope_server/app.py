@@ -39,6 +39,7 @@ from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.pipeline.probes import Probing
 from onnxscope_server.pipeline.probing.targets import Targets
+from onnxscope_server.probes import metadata
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
@@ -99,6 +100,7 @@ class Services:
             max_model_bytes=settings.max_model_bytes,
             durable=settings.data is not None,
             runtime=Knowledge(opening),
+            read_probe=metadata.read,
         )
         runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sharing = _sharing(settings, opening, data / "shared", catalog)
