@@ -37,10 +37,14 @@ from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.pipeline.probes import Probing
+from onnxscope_server.pipeline.probing.targets import Targets
+from onnxscope_server.probes import metadata
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
 from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.predictor import predictor
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Sessions
 from onnxscope_server.run.sharing import Sharing, can_share
@@ -79,6 +83,7 @@ class Services:
     trial: Callable[[CatalogModel], None]
     models: ModelServicer
     captures: CaptureServicer
+    probing: Probing
     probes: ProbeServicer
     shared_memory: SharedMemory
     folder: tempfile.TemporaryDirectory[str] | None
@@ -95,6 +100,7 @@ class Services:
             max_model_bytes=settings.max_model_bytes,
             durable=settings.data is not None,
             runtime=Knowledge(opening),
+            read_probe=metadata.read,
         )
         runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sharing = _sharing(settings, opening, data / "shared", catalog)
@@ -107,13 +113,18 @@ class Services:
             sharing=sharing,
         )
         trial = functools.partial(check, opening=opening)
-        models = ModelServicer(catalog, sessions, runner, BatchAxes(sessions, runner), trial, providers_in_use(opening))
+        batch_axes = BatchAxes(sessions, runner)
+        models = ModelServicer(catalog, sessions, runner, batch_axes, trial, providers_in_use(opening))
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
         memory = SharedMemory(settings.shared_memory_limit_bytes)
         verb = Captures(catalog, sessions, runner, budget)
-        captures = CaptureServicer(verb, Batching(verb, runner, settings), settings.max_input_bytes, memory)
+        batching = Batching(verb, runner, settings)
+        captures = CaptureServicer(verb, batching, settings.max_input_bytes, memory)
+        targets = Targets(verb, batching, batch_axes, runner)
+        probing = Probing(targets, catalog.probes, predictor(opening), runner, settings, data / "sweeps")
+        probes = ProbeServicer(probing, settings.max_input_bytes)
         return cls(
-            settings, catalog, sessions, sharing, runner, trial, models, captures, ProbeServicer(), memory, folder
+            settings, catalog, sessions, sharing, runner, trial, models, captures, probing, probes, memory, folder
         )
 
     async def load_models_folder(self) -> None:
@@ -126,6 +137,7 @@ class Services:
     async def close(self) -> None:
         """Ends what runs and gives back files and threads."""
         self.runner.terminate()
+        await self.probing.close()
         await self.runner.close()
         if self.sharing is not None:
             self.sharing.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,10 +56,10 @@ class Builds:
         self.plans: list[Plan] = []
         self._breaks = breaks
 
-    def __call__(self, model: Any, plan: Plan) -> Sequence[Segment]:
+    def __call__(self, model: Any, plan: Plan, files: Mapping[str, bytes]) -> Sequence[Segment]:
         """Builds."""
         self.plans.append(plan)
-        segments = list(build_segments(model, plan))
+        segments = list(build_segments(model, plan, files))
         at = self._breaks(plan)
         if at is not None:
             segments[at] = replace(segments[at], graph=b"garbage")

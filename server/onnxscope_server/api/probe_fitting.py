@@ -10,7 +10,7 @@ from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope_server.api.probe_batches import batches, opening
 from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
 from onnxscope_server.pipeline.probes import Finished, Probing, Progress
-from onnxscope_server.probe_domain import KeptProbe
+from onnxscope_server.probes import metadata
 
 _PIECE_BYTES = 1 << 20
 _EMBEDDED = "embedded"
@@ -42,7 +42,8 @@ class ProbeFitting:
                     continue
                 for start in range(0, 0 if spec.model else len(event.onnx), _PIECE_BYTES):
                     yield pb.FitProbeResponse(data=event.onnx[start : start + _PIECE_BYTES])
-                yield pb.FitProbeResponse(probe=self._probe(event))
+                arrays = metadata.arrays(event.onnx)
+                yield pb.FitProbeResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx), arrays))
 
     async def Sweep(self, requests: AsyncIterator[pb.SweepRequest], context: Any) -> AsyncIterator[pb.SweepResponse]:
         """Fits a probe at each of many hook points."""
@@ -57,9 +58,6 @@ class ProbeFitting:
                     yield pb.SweepResponse(completed=completed)
                 else:
                     yield pb.SweepResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx)))
-
-    def _probe(self, probe: KeptProbe) -> pb.Probe:
-        return probe_to_pb(probe.info, probe.outputs, len(probe.onnx), self._probing.arrays(probe))
 
 
 def _caller(context: Any) -> str:

@@ -5,7 +5,6 @@ What is known of a probe stands in its file, which is all that is kept: a file t
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Collection
@@ -13,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from onnxscope_server.catalog import external_data, graph
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.probe_entry import ProbeEntry, described, digest_of, of_another_model
 from onnxscope_server.catalog.probe_files import SUFFIX, ProbeFiles
-from onnxscope_server.domain import ValueType
 from onnxscope_server.errors import (
     LimitExceededError,
     ModelReadOnlyError,
@@ -24,7 +22,6 @@ from onnxscope_server.errors import (
     ProbeExistsError,
     ProbeInvalidError,
     ProbeNotFoundError,
-    ValueInvalidError,
 )
 from onnxscope_server.probe_domain import KeptProbe, ProbeInfo
 
@@ -42,34 +39,6 @@ class ProbeLimits:
     max_probe_bytes: int = _GIB
     probe_bytes: int = 16 * _GIB
     max_probes: int = 100_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ProbeEntry:
-    """What is known of a probe without its file.
-
-    Attributes:
-        info: what its file says.
-        digest: of its file.
-        outputs: of its graph, with their types.
-        input: type of its one input.
-        byte_count: of its file.
-        path: of its file.
-        read_only: whether it lies in the models folder.
-    """
-
-    info: ProbeInfo
-    digest: str
-    outputs: tuple[tuple[str, ValueType | None], ...]
-    input: ValueType | None
-    byte_count: int
-    path: Path = Path()
-    read_only: bool = False
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of its outputs."""
-        return tuple(name for name, _ in self.outputs)
 
 
 class Probes:
@@ -270,7 +239,7 @@ class Probes:
             data = entry.path.read_bytes()
         except OSError:
             data = b""
-        if _digest(data) != entry.digest:
+        if digest_of(data) != entry.digest:
             raise ProbeNotFoundError(
                 f"The file of the probe {entry.info.name!r} is gone or was changed. Fit or load it again.",
                 probe=entry.info.name,
@@ -321,16 +290,6 @@ def check_name(name: str) -> None:
         )
 
 
-def of_another_model(name: str, found: str, wanted: str) -> ProbeInvalidError:
-    """Returns the error that refuses a probe of another model."""
-    return ProbeInvalidError(
-        f"The probe {name!r} was made for the model {found} and not for {wanted}: what it learned means nothing there. "
-        "Fit it on this model.",
-        probe=name,
-        detail=f"model {found}",
-    )
-
-
 def _check_writable(entry: ProbeEntry) -> None:
     if entry.read_only:
         raise ModelReadOnlyError(
@@ -338,43 +297,3 @@ def _check_writable(entry: ProbeEntry) -> None:
             "again.",
             model=entry.info.model_digest,
         )
-
-
-def described(data: bytes, info: ProbeInfo) -> ProbeEntry:
-    """Looks into a file.
-
-    Args:
-        data: the file.
-        info: what is known of it.
-
-    Returns:
-        What a catalog would say of it.
-
-    Raises:
-        ProbeInvalidError: it is no ONNX model of one file with one input.
-    """
-    try:
-        model = CatalogModel.from_bytes(data)
-        outside = external_data.needed_bytes(graph.parse(data))
-    except OnnxscopeServerError as error:
-        raise ProbeInvalidError(f"{info.name!r} is no probe: {error.message}", probe=info.name, detail="") from error
-    if outside:
-        raise ProbeInvalidError(
-            f"{info.name!r} keeps weights in other files: {', '.join(outside)}. Save it with its weights inside.",
-            probe=info.name,
-            detail=f"external data: {', '.join(outside)}",
-        )
-    if len(model.inputs) != 1:
-        names = ", ".join(spec.name for spec in model.inputs) or "none"
-        raise ProbeInvalidError(
-            f"A probe has one input, the activations. {info.name!r} has {len(model.inputs)}: {names}. Give the others "
-            "a default or make them constants.",
-            probe=info.name,
-            detail=f"inputs: {names}",
-        )
-    outputs = tuple((spec.name, spec.type) for spec in model.outputs)
-    return ProbeEntry(info, _digest(data), outputs, model.inputs[0].type, len(data))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data).hexdigest()

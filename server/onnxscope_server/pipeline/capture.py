@@ -15,7 +15,7 @@ from typing import TypeAlias
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.catalog.probes import ProbeEntry
+from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.cost_domain import PlanCost
 from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Value
 from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError

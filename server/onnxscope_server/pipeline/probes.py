@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnxscope_server.catalog.probes import Probes, check_name
-from onnxscope_server.domain import Array
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
@@ -31,7 +30,7 @@ from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
 from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec, Task
-from onnxscope_server.probes import kinds, metadata
+from onnxscope_server.probes import kinds
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.settings import Settings
@@ -105,10 +104,6 @@ class Probing:
         """Ends fits and waits until their threads are free."""
         self._is_closing.set()
         await self._pool.close()
-
-    def arrays(self, probe: KeptProbe) -> Mapping[str, Array]:
-        """Returns the arrays of a linear probe; none of others."""
-        return metadata.arrays(probe.onnx)
 
     async def fit(
         self, spec: ProbeSpec, batches: AsyncIterator[ProbeBatch], caller: str

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from onnxscope_server.catalog.description import HookPoint
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.catalog.probes import ProbeEntry
+from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
 from onnxscope_server.domain import Capture, CaptureSpec, Plan, Quantization, Reduction, TensorType, ValueType
 from onnxscope_server.errors import HookPointNotFoundError, ReductionInvalidError

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.catalog.probes import ProbeEntry
+from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.catalog.value_types import of_one_iteration, over_iterations
 from onnxscope_server.domain import DataType, PlannedProbe, ProbeOutput, Shape, TensorType, ValueType
 from onnxscope_server.errors import OnnxscopeServerError, ProbeInvalidError

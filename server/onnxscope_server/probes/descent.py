@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.optimize
 import scipy.special
 
 from onnxscope_server.domain import Array
-from onnxscope_server.probe_domain import Rows
-from onnxscope_server.probes.sums import slices, standardised
+from onnxscope_server.probes.sums import Data, standardised
 
-# (decision values [example, output], targets of these examples) -> losses [example, output] or [example], and their
-# derivatives [example, output]
+# of decision values [example, output] and their targets: losses [example, output or 1], and derivatives
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
@@ -56,7 +54,7 @@ def softmax_loss(decisions: Array, targets: Array) -> tuple[Array, Array]:
     """Log loss of several classes; targets are classes' numbers [example]."""
     log_probabilities = scipy.special.log_softmax(decisions, axis=1)
     examples = np.arange(len(decisions))
-    losses = -log_probabilities[examples, targets]
+    losses = -log_probabilities[examples, targets, np.newaxis]
     slopes = np.exp(log_probabilities)
     slopes[examples, targets] -= 1
     return losses, slopes
@@ -68,47 +66,37 @@ def logistic_loss(decisions: Array, targets: Array) -> tuple[Array, Array]:
 
 
 def squared_hinge_loss(decisions: Array, targets: Array) -> tuple[Array, Array]:
-    """Squared hinge loss of each output by itself; targets are bool [example, output]."""
+    """Squared hinge loss of each output by itself; targets are bool [example, output], or numbers [example]."""
+    if targets.ndim == 1:
+        targets = targets[:, np.newaxis] == np.arange(decisions.shape[1])
     signs = np.where(targets, 1.0, -1.0)
     lacking = np.maximum(0, 1 - signs * decisions)
     return lacking**2, -2 * signs * lacking
 
 
-def minimised(
-    objective: Objective,
-    rows: Rows,
-    examples: Array,
-    targets: Array,
-    weights: Array,
-    offset: Array,
-    scale: Array,
-    size: int,
-) -> Minimum:
-    """Finds the minimum for activations that are standardised as `(activation - offset) / scale`.
+def minimised(objective: Objective, data: Data, targets: Array, scaler: Any) -> Minimum:
+    """Finds the minimum.
 
     Args:
         objective: what is minimised.
-        rows: activations.
-        examples: int64 [example]; ascending ones are read quickest.
+        data: activations and weights.
         targets: [example, ...], as the loss takes them.
-        weights: float64 [example, 1], or [example, output] of losses by output.
-        offset: float64 [feature].
-        scale: float64 [feature].
-        size: examples of a block.
+        scaler: a `StandardScaler`; None for none.
     """
-    features, outputs = rows.shape[1], objective.output_count
-    total = float(weights[:, 0].sum())
+    outputs = objective.output_count
+    weights = np.ones(len(data)) if data.weights is None else data.weights
+    total = float(weights.sum())
     penalty = objective.penalty / total
     intercept_penalty = None if objective.intercept_penalty is None else objective.intercept_penalty / total
 
     def value(point: Array) -> tuple[float, Array]:
         coef, intercept = _parted(point, outputs)
-        loss, slope = 0.0, np.zeros((outputs, features + 1))
-        for part, block in zip(slices(len(examples), size), rows.blocks(examples, size), strict=True):
-            activations = standardised(block, offset, scale)
+        loss, slope = 0.0, np.zeros((outputs, data.feature_count + 1))
+        for part, activations in standardised(data, scaler):
             losses, slopes = objective.loss(activations @ coef.T + intercept, targets[part])
-            loss += float((losses.reshape(len(block), -1) * weights[part]).sum())
-            slopes *= weights[part]
+            weight = weights[part, np.newaxis]
+            loss += float((losses * weight).sum())
+            slopes *= weight
             slope[:, :-1] += slopes.T @ activations
             slope[:, -1] += slopes.sum(axis=0)
         loss = loss / total + penalty / 2 * float((coef**2).sum())
@@ -123,7 +111,7 @@ def minimised(
 
     found = scipy.optimize.minimize(
         value,
-        np.zeros(outputs * (features + 1)),
+        np.zeros(outputs * (data.feature_count + 1)),
         method="L-BFGS-B",
         jac=True,
         options={

@@ -14,7 +14,7 @@ estimator is:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ _REGRESSORS: Mapping[ProbeKind, Make] = {
 }
 _UNSUPERVISED: Mapping[ProbeKind, Make] = {ProbeKind.PCA: PCA, ProbeKind.KMEANS: lambda: KMeans(n_init="auto")}
 _CLOSED = (ProbeKind.MEAN_DIFFERENCE, ProbeKind.MASS_MEAN)
+PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})  # scores are probabilities
 _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
@@ -184,26 +185,34 @@ class MemoryLearner:
         if not len(examples):
             raise DataInvalidError("there is no row to learn from: give more rows, of a weight above 0")
         features = finite(rows.take(examples)).astype(np.float64)
-        classes: tuple[Class, ...] = ()
-        target: Array | None = y
         scaler = None
         if self.params.get("standardize", True):
             scaler = StandardScaler().fit(features, sample_weight=weights)
             features = scaler.transform(features)
-        if self.task == Task.CLASSES:
-            classes, target = numbered(_given(y))
-            if len(classes) == 1:
-                raise DataInvalidError(f"every label to learn from is {classes[0]!r}: give rows of two classes or more")
-            if self.class_weight is not None:
-                weights = (1.0 if weights is None else weights) * class_weights(self.class_weight, classes, target)
-        elif self.task == Task.MULTILABEL:
-            target = _given(y).astype(np.int64)
-            classes = tuple(range(target.shape[1]))
+        classes, target, weights = self.targets(y, weights)
         try:
             estimator = self._estimator(features, target, weights)
         except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range, too few rows ...
             raise DataInvalidError(f"scikit-learn can't fit {self.kind}: {error}") from error
         return Fitted(self.kind, self.task, classes, scaler, estimator, rows.shape[1])
+
+    def targets(self, y: Array | None, weights: Array | None) -> tuple[tuple[Class, ...], Array | None, Array | None]:
+        """Returns classes, labels as estimators know them (int64; of regression as they are), and weights by class too.
+
+        Raises:
+            DataInvalidError: labels are missing, or of a single class.
+        """
+        if self.task == Task.MULTILABEL:
+            labels = _given(y).astype(np.int64)
+            return tuple(range(labels.shape[1])), labels, weights
+        if self.task != Task.CLASSES:
+            return (), y, weights
+        classes, numbers = numbered(_given(y))
+        if len(classes) == 1:
+            raise DataInvalidError(f"every label to learn from is {classes[0]!r}: give rows of two classes or more")
+        if self.class_weight is not None:
+            weights = (1.0 if weights is None else weights) * class_weights(self.class_weight, classes, numbers)
+        return classes, numbers, weights
 
     def _estimator(self, features: Array, target: Array | None, weights: Array | None) -> Any:
         if self.task == Task.UNSUPERVISED:
@@ -212,15 +221,12 @@ class MemoryLearner:
             return self._fit_regressor(features, _given(target), weights)
         if self.task == Task.CLASSES or self.kind in _OF_ALL_LABELS:
             return self._fit_classifier(features, _given(target), weights)
-        several = MultiOutputClassifier(_estimator(ProbeKind.LOGISTIC, Task.CLASSES))
-        several.estimators_ = [
-            _constant(column, features.shape[1])
+        return several(
+            constant(column, features.shape[1])
             if column.min() == column.max()
             else self._fit_classifier(features, column, weights)
             for column in _given(target).T
-        ]
-        several.classes_ = [one.classes_ for one in several.estimators_]
-        return several
+        )
 
     def _fit_classifier(self, features: Array, target: Array, weights: Array | None) -> Any:
         if self.kind in _CLOSED or (self.kind == ProbeKind.LDA and not set(self.params) - {"standardize"}):
@@ -229,30 +235,30 @@ class MemoryLearner:
                 return discriminants.mean_difference(given.means)
             return discriminants.mass_mean(given) if self.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
         if self.kind == ProbeKind.NEAREST_CENTROID and weights is not None:
-            estimator = self._made(len(features)).fit(features, target)
+            estimator = self.made(len(features)).fit(features, target)
             estimator.centroids_ = discriminants.moments(features, target, weights, int(target.max()) + 1).means
             return estimator
-        return self._weighted(self._made(len(features)), features, target, weights)
+        return self._weighted(self.made(len(features)), features, target, weights)
 
     def _fit_regressor(self, features: Array, target: Array, weights: Array | None) -> Any:
         if self.kind != ProbeKind.MLP:
-            return self._weighted(self._made(len(features)), features, target, weights)
+            return self._weighted(self.made(len(features)), features, target, weights)
         scaler = StandardScaler().fit(target.reshape(len(target), -1), sample_weight=weights)
         scaled = scaler.transform(target.reshape(len(target), -1))
         estimator = self._weighted(
-            self._made(len(features)), features, scaled[:, 0] if scaled.shape[1] == 1 else scaled, weights
+            self.made(len(features)), features, scaled[:, 0] if scaled.shape[1] == 1 else scaled, weights
         )
         estimator.coefs_[-1] = estimator.coefs_[-1] * scaler.scale_
         estimator.intercepts_[-1] = estimator.intercepts_[-1] * scaler.scale_ + scaler.mean_
         return estimator
 
     def _fit_unsupervised(self, features: Array, weights: Array | None) -> Any:
-        estimator = self._made(len(features))
+        estimator = self.made(len(features))
         if self.kind == ProbeKind.PCA and "n_components" not in self.params:
             estimator.set_params(n_components=min(PCA_COMPONENTS, *features.shape))
         return self._weighted(estimator, features, None, weights)
 
-    def _made(self, example_count: int) -> Any:
+    def made(self, example_count: int) -> Any:
         """Makes an estimator with the parameters that were given."""
         estimator = _estimator(self.kind, self.task)
         known = estimator.get_params()
@@ -265,11 +271,13 @@ class MemoryLearner:
 
     def _weighted(self, estimator: Any, features: Array, target: Array | None, weights: Array | None) -> Any:
         """Fits an estimator with weights, if there are any."""
-        if weights is None:
-            return estimator.fit(features, target)
-        if not has_fit_parameter(estimator, "sample_weight"):
+        self.check_weights(estimator, weights)
+        return estimator.fit(features, target, **({} if weights is None else {"sample_weight": weights}))
+
+    def check_weights(self, estimator: Any, weights: Array | None) -> None:
+        """Raises DataInvalidError where there are weights and the estimator knows none."""
+        if weights is not None and not has_fit_parameter(estimator, "sample_weight"):
             raise DataInvalidError(f"kind {self.kind} knows no weights: leave out sample_weight and class_weight")
-        return estimator.fit(features, target, sample_weight=weights)
 
 
 def finite(features: Array) -> Array:
@@ -287,6 +295,14 @@ def finite(features: Array) -> Array:
     return features
 
 
+def several(estimators: Iterable[Any]) -> Any:
+    """Returns estimators of two classes, one a label, as one of several labels."""
+    one = MultiOutputClassifier(_estimator(ProbeKind.LOGISTIC, Task.CLASSES))
+    one.estimators_ = list(estimators)
+    one.classes_ = [estimator.classes_ for estimator in one.estimators_]
+    return one
+
+
 def _given(y: Array | None) -> Array:
     if y is None:
         raise DataInvalidError("labels y are missing: give one for each row")
@@ -298,7 +314,7 @@ def _estimator(kind: ProbeKind, task: Task) -> Any:
     return table[kind]()
 
 
-def _constant(column: Array, feature_count: int) -> Any:
+def constant(column: Array, feature_count: int) -> Any:
     """Returns what always says the label of `column` int64 [example], as surely as so many examples allow."""
     estimator = LogisticRegression()
     estimator.coef_ = np.zeros((1, feature_count))

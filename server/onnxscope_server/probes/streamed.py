@@ -1,7 +1,6 @@
-"""Linear probes, exact from sums: one pass over activations, whatever their number.
+"""Probes that follow exactly from sums: one pass over activations, whatever their number.
 
-Each function gives an unfitted scikit-learn estimator the attributes that its own `fit` would find. Sums are those over
-standardised activations; of classes, the targets that were summed are one column a class, 1 for its examples.
+Sums -> the attributes that scikit-learn's own `fit` would find, set on an estimator of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +9,116 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
-from onnxscope_server.probes.sums import Sums
+from onnxscope_server.probe_domain import ProbeKind, Task
+from onnxscope_server.probes import discriminants
+from onnxscope_server.probes.kinds import PCA_COMPONENTS, MemoryLearner, constant, several
+from onnxscope_server.probes.sums import Data, Sums, summed
+
+_DIAGONAL = frozenset({ProbeKind.MEAN_DIFFERENCE, ProbeKind.NEAREST_CENTROID})
+_KINDS = frozenset({*_DIAGONAL, ProbeKind.MASS_MEAN, ProbeKind.LDA, ProbeKind.RIDGE, ProbeKind.PCA})
+
+
+def can(learner: MemoryLearner) -> bool:
+    """Tells whether sums are all that probes of a kind with these parameters need."""
+    params = learner.params
+    # priors weigh the classes' covariances, which are not summed one by one
+    by_class = params.get("solver", "svd") != "svd" or params.get("store_covariance")
+    return learner.kind in _KINDS and not (
+        (by_class and params.get("priors") is not None)
+        or params.get("positive")
+        or params.get("shrinkage") == "auto"
+        or params.get("covariance_estimator") is not None
+        or params.get("n_components") == "mle"
+        or params.get("metric", "euclidean") != "euclidean"
+    )
+
+
+def fit(learner: MemoryLearner, data: Data) -> tuple[Any, Any]:
+    """Fits a probe in one pass.
+
+    Returns:
+        A `StandardScaler` (None where the probe has none), and the estimator.
+
+    Raises:
+        DataInvalidError: nothing can be learned from the examples.
+    """
+    targets = _targets(learner.task, data)
+    sums = summed(data, targets, full=learner.kind not in _DIAGONAL)
+    scaler = sums.scaler if learner.params.get("standardize", True) else None
+    if scaler is not None:
+        sums = sums.standardised()
+    if learner.kind == ProbeKind.PCA:
+        estimator = learner.made(sums.count)
+        learner.check_weights(estimator, data.weights)
+        if "n_components" not in learner.params:
+            estimator.set_params(n_components=min(PCA_COMPONENTS, sums.count, data.feature_count))
+        pca(estimator, sums)
+    elif learner.kind == ProbeKind.RIDGE:
+        estimator = _ridge(learner, data, sums)
+    elif learner.task == Task.MULTILABEL and data.target is not None:
+        estimator = several(
+            constant(column, data.feature_count)
+            if column.min() == column.max()
+            else _of_classes(learner, data, sums.of_label(label))
+            for label, column in enumerate(data.target.T)
+        )
+    else:
+        estimator = _of_classes(learner, data, sums)
+    return scaler, estimator
+
+
+def _targets(task: Task, data: Data) -> Any:
+    """Returns what is summed with activations [example, target]: 1 for examples of a class or label, else 0."""
+    if data.target is None:
+        return np.zeros((len(data), 0))
+    if task == Task.CLASSES:
+        places = (np.arange(len(data)), data.target)
+        return scipy.sparse.csr_array((np.ones(len(data)), places))
+    target = data.target.reshape(len(data), -1).astype(np.float64)
+    return target - _mean(target, data) if task == Task.REGRESSION else target
+
+
+def _mean(target: Array, data: Data) -> Array:
+    return np.average(target, axis=0, weights=data.weights)
+
+
+def _of_classes(learner: MemoryLearner, data: Data, sums: Sums) -> Any:
+    """Returns an estimator of the classes that are the sums' targets."""
+    if learner.kind == ProbeKind.MEAN_DIFFERENCE:
+        return discriminants.mean_difference(sums.class_means)
+    if learner.kind == ProbeKind.NEAREST_CENTROID:
+        return nearest_centroid(learner.made(sums.count), sums)
+    if learner.kind == ProbeKind.LDA and set(learner.params) - {"standardize"}:
+        estimator = learner.made(sums.count)
+        learner.check_weights(estimator, data.weights)
+        return lda(estimator, sums)
+    given = discriminants.Moments(sums.class_means, sums.within / sums.weight, sums.target_sums / sums.weight)
+    return discriminants.mass_mean(given) if learner.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
+
+
+def _ridge(learner: MemoryLearner, data: Data, sums: Sums) -> Any:
+    """Returns a `Ridge` or `RidgeClassifier`; the latter learns -1 and 1."""
+    estimator = learner.made(sums.count)
+    if data.target is None:
+        raise DataInvalidError("labels y are missing: give one for each row")
+    if learner.task == Task.REGRESSION:
+        few = data.target[:2]
+        cross, means = sums.cross, _mean(data.target.reshape(len(data), -1), data)
+    else:
+        few = np.arange(len(sums.cross)) if learner.task == Task.CLASSES else data.target[:2]
+        two = learner.task == Task.CLASSES and len(sums.cross) == 2  # noqa: PLR2004 -- then the second stands for both
+        start = int(two)
+        cross, means = 2 * sums.cross[start:], 2 * sums.target_sums[start:] / sums.weight - 1
+    estimator.fit(np.zeros((len(few), data.feature_count)), few)  # for all that does not depend on activations
+    coef, intercept = ridge(estimator, sums, cross, means)
+    estimator.coef_ = coef.reshape(np.shape(estimator.coef_))
+    if estimator.fit_intercept:
+        estimator.intercept_ = intercept.reshape(np.shape(estimator.intercept_))
+    return estimator
 
 
 def ridge(estimator: Any, sums: Sums, cross: Array, target_means: Array) -> tuple[Array, Array]:
@@ -30,8 +135,8 @@ def ridge(estimator: Any, sums: Sums, cross: Array, target_means: Array) -> tupl
     """
     gram, right = sums.scatter, cross
     if not estimator.fit_intercept:
-        gram = gram + sums.weight * np.outer(sums.centre, sums.centre)
-        right = right + sums.weight * np.outer(target_means, sums.centre)
+        gram = gram + sums.weight * np.outer(sums.mean, sums.mean)
+        right = right + sums.weight * np.outer(target_means, sums.mean)
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0) + np.reshape(estimator.alpha, (-1, 1))
     # without a penalty, weights on what no activation varies in are 0
@@ -40,36 +145,31 @@ def ridge(estimator: Any, sums: Sums, cross: Array, target_means: Array) -> tupl
     coef = (right @ vectors * inverse) @ vectors.T
     if not estimator.fit_intercept:
         return coef, np.zeros(len(coef))
-    return coef, target_means - coef @ sums.centre
+    return coef, target_means - coef @ sums.mean
 
 
-def lda(estimator: Any, sums: Sums, classes: Array) -> None:
+def lda(estimator: Any, sums: Sums) -> Any:
     """Fits a `LinearDiscriminantAnalysis` as its solver would, shrinkage "auto" and estimators of covariance aside."""
     priors = sums.target_sums / sums.weight if estimator.priors is None else np.asarray(estimator.priors, np.float64)
     priors = priors / priors.sum()
-    means = sums.target_means
-    most = min(len(classes) - 1, len(sums.centre))
-    estimator.classes_ = classes
-    estimator.n_features_in_ = len(sums.centre)
+    means = sums.class_means
+    most = min(len(means) - 1, len(sums.mean))
+    estimator.classes_ = np.arange(len(means))
+    estimator.n_features_in_ = len(sums.mean)
     estimator.priors_, estimator.means_ = priors, means
     estimator._max_components = most if estimator.n_components is None else min(estimator.n_components, most)  # noqa: SLF001
     solve = {"svd": _lda_svd, "lsqr": _lda_lsqr, "eigen": _lda_eigen}[estimator.solver]
     solve(estimator, sums)
-    if len(classes) == 2:  # noqa: PLR2004
+    if len(means) == 2:  # noqa: PLR2004
         estimator.coef_ = estimator.coef_[1:] - estimator.coef_[:1]
         estimator.intercept_ = estimator.intercept_[1:] - estimator.intercept_[:1]
     estimator._n_features_out = estimator._max_components  # noqa: SLF001
-
-
-def _within(sums: Sums) -> Array:
-    """Returns the sum of outer products [feature, feature] around the classes' means."""
-    away = sums.target_means - sums.centre
-    return sums.scatter - away.T @ (away * sums.target_sums[:, np.newaxis])
+    return estimator
 
 
 def _lda_svd(estimator: Any, sums: Sums) -> None:
     priors, means = estimator.priors_, estimator.means_
-    within = _within(sums) / sums.weight
+    within = sums.within / sums.weight
     # what rounding leaves of a feature that is constant in each class counts as nothing
     noise = 1e-15 * np.diagonal(sums.scatter) / sums.weight
     deviations = np.sqrt(np.where(np.diagonal(within) > noise, np.diagonal(within), 0))
@@ -108,8 +208,8 @@ def _lda_eigen(estimator: Any, sums: Sums) -> None:
         values, vectors = scipy.linalg.eigh(total - estimator.covariance_, estimator.covariance_)
     except np.linalg.LinAlgError as error:
         raise DataInvalidError(
-            "Within the classes, some activations follow from others, which LDA's solver 'eigen' can't do with: use the "
-            "solver 'svd', or a shrinkage."
+            "Within the classes, some activations follow from others, which LDA's solver 'eigen' can't do with: use "
+            "the solver 'svd', or a shrinkage."
         ) from error
     order = np.argsort(values)[::-1]
     estimator.explained_variance_ratio_ = (values / values.sum())[order][: estimator._max_components]  # noqa: SLF001
@@ -124,7 +224,7 @@ def _lda_intercept(estimator: Any) -> None:
 
 
 def _pooled(estimator: Any, sums: Sums) -> Array:
-    return _shrunk(estimator, _within(sums) / sums.weight)
+    return _shrunk(estimator, sums.within / sums.weight)
 
 
 def _shrunk(estimator: Any, covariance: Array) -> Array:
@@ -136,7 +236,7 @@ def _shrunk(estimator: Any, covariance: Array) -> Array:
 
 def pca(estimator: Any, sums: Sums) -> None:
     """Fits a `PCA` in full, whatever its solver; of its parameter n_components, "mle" aside."""
-    features = len(sums.centre)
+    features = len(sums.mean)
     most = min(sums.count, features)
     values, vectors = np.linalg.eigh(sums.scatter / (sums.count - 1))
     variances = np.maximum(values[::-1], 0)[:most]
@@ -154,7 +254,7 @@ def pca(estimator: Any, sums: Sums) -> None:
             f"{features} features: ask for fewer (n_components)."
         )
     estimator.n_features_in_, estimator.n_samples_ = features, sums.count
-    estimator.mean_ = sums.centre
+    estimator.mean_ = sums.mean
     estimator.components_ = components[:count]
     estimator.n_components_ = count
     estimator.explained_variance_ = variances[:count]
@@ -163,25 +263,23 @@ def pca(estimator: Any, sums: Sums) -> None:
     estimator.noise_variance_ = float(variances[count:].mean()) if count < most else 0.0
 
 
-def nearest_centroid(estimator: Any, sums: Sums, classes: Array) -> None:
+def nearest_centroid(estimator: Any, sums: Sums) -> Any:
     """Fits a `NearestCentroid` of the euclidean metric."""
-    class_count = len(classes)
-    counts = sums.target_sums
-    centroids = sums.target_means
-    diagonal = sums.scatter if sums.scatter.ndim == 1 else np.diagonal(sums.scatter)
-    within = diagonal - counts @ (centroids - sums.centre) ** 2
+    counts, centroids = sums.target_sums, sums.class_means
+    class_count = len(centroids)
     priors: Any = estimator.priors
     if isinstance(priors, str):
-        priors = counts / sums.weight if priors == "empirical" else np.full(class_count, 1 / class_count)
-    estimator.classes_, estimator.n_features_in_ = classes, len(sums.centre)
+        priors = counts / sums.weight if priors == "empirical" else np.ones(class_count)
+    estimator.classes_, estimator.n_features_in_ = np.arange(class_count), len(sums.mean)
     estimator.class_prior_ = np.asarray(priors) / np.sum(priors)
-    estimator.within_class_std_dev_ = np.sqrt(np.maximum(within, 0) / max(1, sums.weight - class_count))
+    estimator.within_class_std_dev_ = np.sqrt(np.maximum(sums.within, 0) / max(1, sums.weight - class_count))
     spread = estimator.within_class_std_dev_ + np.median(estimator.within_class_std_dev_)
-    away = centroids - sums.centre
     unit = np.sqrt(1 / counts - 1 / sums.weight)[:, np.newaxis] * spread
+    away = centroids - sums.mean
     estimator.deviations_ = np.divide(away, unit, out=np.zeros_like(away), where=unit > 0)
     if estimator.shrink_threshold:
         kept = np.maximum(np.abs(estimator.deviations_) - estimator.shrink_threshold, 0)
         estimator.deviations_ = np.sign(estimator.deviations_) * kept
-        centroids = sums.centre + unit * estimator.deviations_
+        centroids = sums.mean + unit * estimator.deviations_
     estimator.centroids_ = centroids
+    return estimator

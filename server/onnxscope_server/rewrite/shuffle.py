@@ -53,6 +53,7 @@ def shuffled(model: CatalogModel, seed: int, folder: Path) -> CatalogModel:
             if mixed is not None:
                 count += 1
                 node.attributes["value"] = ir.AttrTensor("value", mixed)
+        has_large = file.tell() > 0
     if not count:
         raise DataInvalidError(
             "The model has no weights of two axes or more to shuffle; leave out the control by shuffled weights.",
@@ -62,7 +63,7 @@ def shuffled(model: CatalogModel, seed: int, folder: Path) -> CatalogModel:
         digest=f"{model.digest}-shuffled-{seed}",
         byte_count=model.byte_count,
         graph_bytes=graph.write(copy),
-        data_folder=folder,
+        data_folder=folder if has_large else None,
     )
 
 

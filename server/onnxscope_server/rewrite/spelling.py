@@ -5,7 +5,7 @@ The model stays as it is: an operator of another version could compute other bit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 import onnx.inliner
@@ -19,17 +19,20 @@ from onnxscope_server.errors import ProbeInvalidError
 
 # the opset from which on an operator does to floats what its newest version does, with the attributes that it has there
 _SAME_SINCE: Mapping[str, int] = {
-    "Abs": 6, "Add": 7, "And": 7, "ArgMax": 11, "ArgMin": 11, "Cast": 9, "Ceil": 6, "Concat": 4, "Constant": 1,
+    "Abs": 6, "Add": 7, "And": 7, "ArgMax": 1, "ArgMin": 1, "Cast": 9, "Ceil": 6, "Concat": 4, "Constant": 1,
     "ConstantOfShape": 9, "Div": 7, "Elu": 6, "Equal": 11, "Erf": 9, "Exp": 6, "Expand": 8, "Flatten": 9, "Floor": 6,
-    "Gather": 11, "Gemm": 11, "Greater": 9, "GreaterOrEqual": 12, "Identity": 1, "LeakyRelu": 6, "Less": 9,
+    "Gather": 1, "Gemm": 7, "Greater": 9, "GreaterOrEqual": 12, "Identity": 1, "LeakyRelu": 6, "Less": 9,
     "LessOrEqual": 12, "Log": 6, "MatMul": 1, "Max": 8, "Min": 8, "Mul": 7, "Neg": 6, "Not": 1, "OneHot": 11, "Or": 7,
     "Pow": 7, "Reciprocal": 6, "Relu": 6, "Reshape": 5, "Shape": 1, "Sigmoid": 6, "Sign": 9, "Slice": 10, "Softplus": 1,
     "Sqrt": 6, "Sub": 7, "Sum": 8, "Tanh": 6, "Tile": 6, "TopK": 11, "Transpose": 1, "Where": 9, "Xor": 7,
 }  # fmt: skip
-_AXES_WERE_AN_ATTRIBUTE: Mapping[str, int] = {
-    "ReduceL1": 11, "ReduceL2": 11, "ReduceLogSumExp": 11, "ReduceMax": 11, "ReduceMean": 11, "ReduceMin": 11,
-    "ReduceProd": 11, "ReduceSum": 11, "ReduceSumSquare": 11, "Squeeze": 11, "Unsqueeze": 11,
-}  # fmt: skip
+_AXES_WERE_AN_ATTRIBUTE = frozenset(
+    {
+        "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+        "ReduceSumSquare", "Squeeze", "Unsqueeze",
+    }
+)  # fmt: skip
+_NEGATIVE_AXES_SINCE = 11
 # attributes that came later, and what they must hold to mean nothing
 _MEANS_NOTHING: Mapping[str, int] = {"select_last_index": 0, "allowzero": 0, "noop_with_empty_axes": 0}
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
@@ -105,15 +108,13 @@ def _respell(node: ir.Node, name: str, own: int, opset: int) -> None:
         if attribute in node.attributes and node.attributes[attribute].as_int() == value:
             del node.attributes[attribute]
     kind = node.op_type
-    since = _SAME_SINCE.get(kind)
-    known = _attributes_known(node, opset)
     if kind in _SOFTMAX and opset < _SOFTMAX_FLATTENED_UNTIL:
         possible = _softmax(node)
-    elif kind in _AXES_WERE_AN_ATTRIBUTE and opset >= _AXES_WERE_AN_ATTRIBUTE[kind]:
+    elif kind in _AXES_WERE_AN_ATTRIBUTE:
         possible = _axes_as_attribute(node)
     else:
-        possible = since is not None and opset >= since and known
-    if not possible:
+        possible = kind in _SAME_SINCE and opset >= _SAME_SINCE[kind]
+    if not possible or not _is_known(node, opset):
         raise _invalid(
             name,
             f"its {kind} of opset {own} can't be said in the model's opset {opset}. Convert the model with "
@@ -121,12 +122,19 @@ def _respell(node: ir.Node, name: str, own: int, opset: int) -> None:
         )
 
 
-def _attributes_known(node: ir.Node, opset: int) -> bool:
+def _is_known(node: ir.Node, opset: int) -> bool:
+    """Tells whether an opset has an operator with what a node has."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
         return False
-    return set(node.attributes) <= set(schema.attributes) and len(node.inputs) <= schema.max_input
+    axes = [node.attributes[name].value for name in ("axis", "axes") if name in node.attributes]
+    lowest = min((axis for found in axes for axis in (found if isinstance(found, Sequence) else [found])), default=0)
+    return (
+        set(node.attributes) <= set(schema.attributes)
+        and schema.min_input <= len(node.inputs) <= schema.max_input
+        and (lowest >= 0 or opset >= _NEGATIVE_AXES_SINCE)
+    )
 
 
 def _softmax(node: ir.Node) -> bool:

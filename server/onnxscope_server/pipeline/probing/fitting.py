@@ -18,6 +18,8 @@ from onnxscope_server.probes.evaluate import evaluate
 
 _CHECKED = 4096
 _BLOCK_BYTES = 16 << 20
+# what control tasks go by where no model is named, and so no input is known
+_OF_ACTIVATIONS = "k-means of the activations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +76,22 @@ class Fitting:
         """
         task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
         rows, learner = self._prepared(spec, task, sample.rows, is_stored=sample.is_stored)
+        has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
         tell("fit")
         fitted, report = evaluate(
             spec,
             sample.labels,
             rows,
             learner=learner,
-            raw=sample.raw,
+            raw=rows if has_no_input else sample.raw,
             types=sample.types,
             shuffled=sample.shuffled,
             tell=tell,
             stopped=stopped,
         )
         _check(stopped)
+        if has_no_input:
+            report = replace(report, input_score=None, control_types=_OF_ACTIVATIONS if report.control_types else "")
         tell("export")
         info = ProbeInfo(
             name=subject.name,
