@@ -22,6 +22,7 @@ from onnxscope_server.errors import (
     ProbeExistsError,
     ProbeInvalidError,
     ProbeNotFoundError,
+    ValueInvalidError,
 )
 from onnxscope_server.probe_domain import KeptProbe, ProbeInfo
 

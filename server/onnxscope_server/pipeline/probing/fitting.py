@@ -77,7 +77,6 @@ class Fitting:
         task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
         rows, learner = self._prepared(spec, task, sample.rows, is_stored=sample.is_stored)
         has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
-        tell("fit")
         fitted, report = evaluate(
             spec,
             sample.labels,
