@@ -103,6 +103,12 @@ def test_names_that_are_none_are_refused(probes: Probes, name: str) -> None:
         probes.put(DIGEST, replace(probe("p"), info=replace(probe("p").info, name=name)))
 
 
+def _fill(probes: Probes) -> None:
+    for name in "pqr":
+        probes.put(DIGEST, probe(name))
+        probes.put(DIGEST, probe(name, 1), overwrite=True)
+
+
 def test_limits_name_their_setting(tmp_path: Path) -> None:
     """One that is too large, too many bytes together, too many probes; what replaces another counts once."""
     size = len(probe("p").onnx)
@@ -115,9 +121,7 @@ def test_limits_name_their_setting(tmp_path: Path) -> None:
     ):
         probes = Probes(tmp_path / str(number), read, limits)
         with pytest.raises(errors.LimitExceededError) as refused:
-            for name in "pqr":
-                probes.put(DIGEST, probe(name))
-                probes.put(DIGEST, probe(name, 1), overwrite=True)
+            _fill(probes)
         assert refused.value.metadata["setting"] == setting
 
 
