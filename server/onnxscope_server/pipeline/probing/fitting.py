@@ -104,8 +104,7 @@ class Fitting:
             report=replace(report, notes=(*report.notes, *sample.notes)),
             fit_seconds=time.time(),
         )
-        onnx = export.to_onnx(fitted, info)
-        export.check(onnx, fitted, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
+        onnx = export.faithful(fitted, info, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
         _check(stopped)
         return KeptProbe(info, onnx, hashlib.blake2b(onnx).hexdigest(), metadata.outputs(onnx))
 
