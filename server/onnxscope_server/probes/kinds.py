@@ -1,0 +1,309 @@
+"""Kinds of probes, and how each learns from activations that are in memory.
+
+scikit-learn does the learning, in float64, on what a `StandardScaler` of the same examples gives (`standardize=False`
+leaves it out). Estimators know classes by their numbers 0 ...; `Fitted.classes` has the classes themselves. What an
+estimator is:
+
+- classes: the kind's own; `discriminants` says what those are that are set by hand.
+- several labels: `RidgeClassifier`, `KNeighborsClassifier` and `MLPClassifier` learn all of them; of the others a
+  `MultiOutputClassifier` has one estimator for two classes a label, and for a label that is the same on every example
+  a `LogisticRegression` without coefficients.
+- regression: `Ridge`, `KNeighborsRegressor`, `MLPRegressor` (which learns standardised targets; its last layer is then
+  scaled back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.validation import has_fit_parameter
+
+from onnxscope_server.domain import Array
+from onnxscope_server.errors import DataInvalidError
+from onnxscope_server.probe_domain import Class, Fitted, ProbeKind, Rows, Task
+from onnxscope_server.probes import discriminants
+
+Make = Callable[[], Any]
+
+_CLASSIFIERS: Mapping[ProbeKind, Make] = {
+    ProbeKind.LOGISTIC: lambda: LogisticRegression(max_iter=1000),
+    ProbeKind.SVM: lambda: LinearSVC(dual="auto", max_iter=5000),
+    ProbeKind.RIDGE: RidgeClassifier,
+    ProbeKind.LDA: LinearDiscriminantAnalysis,
+    ProbeKind.NEAREST_CENTROID: NearestCentroid,
+    ProbeKind.KNN: KNeighborsClassifier,
+    ProbeKind.MLP: MLPClassifier,
+}
+_REGRESSORS: Mapping[ProbeKind, Make] = {
+    ProbeKind.RIDGE: Ridge,
+    ProbeKind.KNN: KNeighborsRegressor,
+    ProbeKind.MLP: MLPRegressor,
+}
+_UNSUPERVISED: Mapping[ProbeKind, Make] = {ProbeKind.PCA: PCA, ProbeKind.KMEANS: lambda: KMeans(n_init="auto")}
+_CLOSED = (ProbeKind.MEAN_DIFFERENCE, ProbeKind.MASS_MEAN)
+PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})  # scores are probabilities
+_OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
+# what is said elsewhere (seed, class_weight) or is none of a caller's business
+_NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
+PCA_COMPONENTS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayRows:
+    """Rows that are in memory: float32 [example, feature]."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of examples and of features."""
+        return self.array.shape[0], self.array.shape[1]
+
+    def take(self, examples: Array) -> Array:
+        """Returns some examples [example, feature], in the order of their numbers."""
+        return np.asarray(self.array[examples])
+
+    def blocks(self, examples: Array, size: int) -> Iterator[Array]:
+        """Yields the same in blocks of at most `size` examples."""
+        for start in range(0, len(examples), size):
+            yield self.take(examples[start : start + size])
+
+
+def arrays(activations: Array) -> Rows:
+    """Returns an array [example, ...] of numbers as rows: float32, and flattened behind the examples."""
+    if activations.ndim == 0:
+        raise DataInvalidError("activations are one number: give an array [row, feature]")
+    return ArrayRows(np.ascontiguousarray(activations.reshape(len(activations), -1), dtype=np.float32))
+
+
+def task_of(kind: ProbeKind, y: Array | None) -> Task:
+    """Returns what labels `y` are, and thereby what a probe of a kind does.
+
+    Raises:
+        DataInvalidError: the kind learns nothing from such labels.
+    """
+    if kind in _UNSUPERVISED:
+        return Task.UNSUPERVISED
+    if y is None:
+        raise DataInvalidError(f"a probe of kind {kind} needs labels y; without labels choose pca or kmeans")
+    supervised = Task.CLASSES if y.ndim == 1 else Task.MULTILABEL
+    task = Task.REGRESSION if y.dtype.kind == "f" else supervised
+    check(kind, task)
+    return task
+
+
+def check(kind: ProbeKind, task: Task) -> None:
+    """Raises DataInvalidError where a kind can't do a task."""
+    if kind == ProbeKind.ONNX:
+        raise DataInvalidError("an ONNX file of your own is not fitted: attach it with load_probe")
+    kinds = {
+        Task.UNSUPERVISED: list(_UNSUPERVISED),
+        Task.REGRESSION: list(_REGRESSORS),
+    }.get(task, [*_CLASSIFIERS, *_CLOSED])
+    if kind not in kinds:
+        hint = "; labels that are classes must be integers or text" if task == Task.REGRESSION else ""
+        raise DataInvalidError(f"kind {kind} does no {task}: choose one of {', '.join(kinds)}{hint}")
+
+
+def learner(
+    kind: ProbeKind, task: Task, params: Mapping[str, Any], class_weight: Mapping[Class, float] | str | None, seed: int
+) -> MemoryLearner:
+    """Returns what fits probes of a kind on rows that fit into memory.
+
+    Args:
+        kind: what to fit.
+        task: what labels are.
+        params: by scikit-learn's names; and `standardize`, which is True unless said.
+        class_weight: "balanced" or by class; None for 1.
+        seed: of everything random.
+
+    Raises:
+        DataInvalidError: the kind can't do the task, a parameter is unknown, or class_weight has no meaning.
+    """
+    check(kind, task)
+    if kind in _CLOSED:
+        names: set[str] = set()
+    else:
+        names = set(_estimator(kind, task).get_params()) - _NOT_PARAMS
+    unknown = sorted(set(params) - names - {"standardize"})
+    if unknown:
+        known = ", ".join(sorted({*names, "standardize"}))
+        raise DataInvalidError(f"kind {kind} has no parameter {', '.join(unknown)}; it has {known}")
+    if class_weight is not None:
+        if task != Task.CLASSES:
+            raise DataInvalidError(f"class_weight is for labels that are classes, not for {task}: leave it out")
+        if isinstance(class_weight, str) and class_weight != "balanced":
+            raise DataInvalidError(f"class_weight is {class_weight!r}: say 'balanced' or give a weight for each class")
+    tidy = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
+    return MemoryLearner(kind, task, tidy, class_weight, seed)
+
+
+def numbered(y: Array) -> tuple[tuple[Class, ...], Array]:
+    """Returns the classes of labels [example], in order, and each example's class as its number there, int64."""
+    classes, numbers = np.unique(y.astype(np.str_) if y.dtype.kind == "O" else y, return_inverse=True)
+    as_class = str if classes.dtype.kind == "U" else int
+    return tuple(as_class(one) for one in classes), numbers.astype(np.int64)
+
+
+def class_weights(class_weight: Mapping[Class, float] | str, classes: tuple[Class, ...], numbers: Array) -> Array:
+    """Returns the weight of each example, float64, by its class; classes that were not named weigh 1."""
+    if isinstance(class_weight, str):
+        counts = np.bincount(numbers, minlength=len(classes))
+        return np.asarray((len(numbers) / (len(classes) * np.maximum(counts, 1)))[numbers])
+    by_text = {str(one): float(weight) for one, weight in class_weight.items()}
+    return np.array([by_text.get(str(one), 1.0) for one in classes])[numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLearner:
+    """Fits probes on all examples at once; see `learner`."""
+
+    kind: ProbeKind
+    task: Task
+    params: Mapping[str, Any]
+    class_weight: Mapping[Class, float] | str | None
+    seed: int
+
+    def fit(self, rows: Rows, examples: Array, y: Array | None, weights: Array | None) -> Fitted:
+        """Fits a probe; see `probe_domain.Learner`."""
+        if weights is not None:  # what weighs nothing is not there: a class of it has no mean
+            there = weights > 0
+            examples, weights = examples[there], weights[there]
+            y = None if y is None else y[there]
+        if not len(examples):
+            raise DataInvalidError("there is no row to learn from: give more rows, of a weight above 0")
+        features = finite(rows.take(examples)).astype(np.float64)
+        classes: tuple[Class, ...] = ()
+        target: Array | None = y
+        scaler = None
+        if self.params.get("standardize", True):
+            scaler = StandardScaler().fit(features, sample_weight=weights)
+            features = scaler.transform(features)
+        if self.task == Task.CLASSES:
+            classes, target = numbered(_given(y))
+            if len(classes) == 1:
+                raise DataInvalidError(f"every label to learn from is {classes[0]!r}: give rows of two classes or more")
+            if self.class_weight is not None:
+                weights = (1.0 if weights is None else weights) * class_weights(self.class_weight, classes, target)
+        elif self.task == Task.MULTILABEL:
+            target = _given(y).astype(np.int64)
+            classes = tuple(range(target.shape[1]))
+        try:
+            estimator = self._estimator(features, target, weights)
+        except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range, too few rows ...
+            raise DataInvalidError(f"scikit-learn can't fit {self.kind}: {error}") from error
+        return Fitted(self.kind, self.task, classes, scaler, estimator, rows.shape[1])
+
+    def _estimator(self, features: Array, target: Array | None, weights: Array | None) -> Any:
+        if self.task == Task.UNSUPERVISED:
+            return self._fit_unsupervised(features, weights)
+        if self.task == Task.REGRESSION:
+            return self._fit_regressor(features, _given(target), weights)
+        if self.task == Task.CLASSES or self.kind in _OF_ALL_LABELS:
+            return self._fit_classifier(features, _given(target), weights)
+        several = MultiOutputClassifier(_estimator(ProbeKind.LOGISTIC, Task.CLASSES))
+        several.estimators_ = [
+            _constant(column, features.shape[1])
+            if column.min() == column.max()
+            else self._fit_classifier(features, column, weights)
+            for column in _given(target).T
+        ]
+        several.classes_ = [one.classes_ for one in several.estimators_]
+        return several
+
+    def _fit_classifier(self, features: Array, target: Array, weights: Array | None) -> Any:
+        if self.kind in _CLOSED or (self.kind == ProbeKind.LDA and not set(self.params) - {"standardize"}):
+            given = discriminants.moments(features, target, weights, int(target.max()) + 1)
+            if self.kind == ProbeKind.MEAN_DIFFERENCE:
+                return discriminants.mean_difference(given.means)
+            return discriminants.mass_mean(given) if self.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
+        if self.kind == ProbeKind.NEAREST_CENTROID and weights is not None:
+            estimator = self._made(len(features)).fit(features, target)
+            estimator.centroids_ = discriminants.moments(features, target, weights, int(target.max()) + 1).means
+            return estimator
+        return self._weighted(self._made(len(features)), features, target, weights)
+
+    def _fit_regressor(self, features: Array, target: Array, weights: Array | None) -> Any:
+        if self.kind != ProbeKind.MLP:
+            return self._weighted(self._made(len(features)), features, target, weights)
+        scaler = StandardScaler().fit(target.reshape(len(target), -1), sample_weight=weights)
+        scaled = scaler.transform(target.reshape(len(target), -1))
+        estimator = self._weighted(
+            self._made(len(features)), features, scaled[:, 0] if scaled.shape[1] == 1 else scaled, weights
+        )
+        estimator.coefs_[-1] = estimator.coefs_[-1] * scaler.scale_
+        estimator.intercepts_[-1] = estimator.intercepts_[-1] * scaler.scale_ + scaler.mean_
+        return estimator
+
+    def _fit_unsupervised(self, features: Array, weights: Array | None) -> Any:
+        estimator = self._made(len(features))
+        if self.kind == ProbeKind.PCA and "n_components" not in self.params:
+            estimator.set_params(n_components=min(PCA_COMPONENTS, *features.shape))
+        return self._weighted(estimator, features, None, weights)
+
+    def _made(self, example_count: int) -> Any:
+        """Makes an estimator with the parameters that were given."""
+        estimator = _estimator(self.kind, self.task)
+        known = estimator.get_params()
+        estimator.set_params(**{name: value for name, value in self.params.items() if name != "standardize"})
+        if "random_state" in known:
+            estimator.set_params(random_state=self.seed)
+        if self.kind == ProbeKind.KNN:
+            estimator.set_params(n_neighbors=min(estimator.get_params()["n_neighbors"], example_count))
+        return estimator
+
+    def _weighted(self, estimator: Any, features: Array, target: Array | None, weights: Array | None) -> Any:
+        """Fits an estimator with weights, if there are any."""
+        if weights is None:
+            return estimator.fit(features, target)
+        if not has_fit_parameter(estimator, "sample_weight"):
+            raise DataInvalidError(f"kind {self.kind} knows no weights: leave out sample_weight and class_weight")
+        return estimator.fit(features, target, sample_weight=weights)
+
+
+def finite(features: Array) -> Array:
+    """Returns activations as they are.
+
+    Raises:
+        DataInvalidError: some are NaN or infinite.
+    """
+    if not np.isfinite(features).all():
+        row = int(np.nonzero(~np.isfinite(features).all(axis=1))[0][0])
+        raise DataInvalidError(
+            f"activations hold NaN or infinity (first in example {row} of those looked at): choose another hook point, "
+            "or leave those rows out"
+        )
+    return features
+
+
+def _given(y: Array | None) -> Array:
+    if y is None:
+        raise DataInvalidError("labels y are missing: give one for each row")
+    return y
+
+
+def _estimator(kind: ProbeKind, task: Task) -> Any:
+    table = {Task.REGRESSION: _REGRESSORS, Task.UNSUPERVISED: _UNSUPERVISED}.get(task, _CLASSIFIERS)
+    return table[kind]()
+
+
+def _constant(column: Array, feature_count: int) -> Any:
+    """Returns what always says the label of `column` int64 [example], as surely as so many examples allow."""
+    estimator = LogisticRegression()
+    estimator.coef_ = np.zeros((1, feature_count))
+    estimator.intercept_ = np.array([np.log(len(column) + 1.0) * (1 if column[0] else -1)])
+    estimator.classes_ = np.arange(2)
+    estimator.n_features_in_ = feature_count
+    return estimator
