@@ -32,11 +32,14 @@ from onnxscope_server.api.probe_servicer import ProbeServicer
 from onnxscope_server.api.status import Gate
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.probes import ProbeLimits
 from onnxscope_server.domain import Segment
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures
+from onnxscope_server.pipeline.keeping import Keeping
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.probes import metadata
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
@@ -95,6 +98,8 @@ class Services:
             max_model_bytes=settings.max_model_bytes,
             durable=settings.data is not None,
             runtime=Knowledge(opening),
+            read_probe=metadata.read,
+            probe_limits=ProbeLimits(settings.max_probe_bytes, settings.probe_bytes, settings.max_probes),
         )
         runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sharing = _sharing(settings, opening, data / "shared", catalog)
@@ -112,9 +117,8 @@ class Services:
         memory = SharedMemory(settings.shared_memory_limit_bytes)
         verb = Captures(catalog, sessions, runner, budget)
         captures = CaptureServicer(verb, Batching(verb, runner, settings), settings.max_input_bytes, memory)
-        return cls(
-            settings, catalog, sessions, sharing, runner, trial, models, captures, ProbeServicer(), memory, folder
-        )
+        probes = ProbeServicer(Keeping(catalog, runner, trial))
+        return cls(settings, catalog, sessions, sharing, runner, trial, models, captures, probes, memory, folder)
 
     async def load_models_folder(self) -> None:
         """Takes the models of the settings' folder into the catalog; a broken one is logged."""
