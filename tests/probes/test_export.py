@@ -54,7 +54,7 @@ def labels(features: np.ndarray, class_count: int) -> np.ndarray:
 
 
 def fitted_of(
-    kind: ProbeKind, features: np.ndarray, y: np.ndarray | None, weights: np.ndarray | None = None, **params: Any
+    kind: ProbeKind, features: np.ndarray, y: np.ndarray | None, weights: np.ndarray | None = None, /, **params: Any
 ) -> Fitted:
     """Fits a probe on all examples."""
     learner = kinds.learner(kind, kinds.task_of(kind, y), QUICK.get(kind, {}) | params, None, 0)

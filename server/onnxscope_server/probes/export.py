@@ -16,7 +16,8 @@ from onnxscope_server.errors import DataInvalidError, ProbeUnfaithfulError
 from onnxscope_server.probe_domain import Fitted, Predictor, ProbeInfo, ProbeKind, Task
 from onnxscope_server.probes import distances, linear, metadata
 from onnxscope_server.probes.graph_writer import INPUT, GraphWriter
-from onnxscope_server.probes.predict import PROBABILISTIC, predictions
+from onnxscope_server.probes.kinds import PROBABILISTIC
+from onnxscope_server.probes.predict import predictions
 
 LABELS, SCORES = "labels", "scores"
 SCORE_TOLERANCE = 1e-4
