@@ -50,7 +50,12 @@ from onnxscope.errors import (
 )
 from onnxscope.interventions import ablate, clamp, patch, steer
 from onnxscope.model import Model
-from onnxscope.promised import fit_probe
+from onnxscope.probes.at_hand import fit_probe
+from onnxscope.probes.listing import Probes
+from onnxscope.probes.probe import Probe
+from onnxscope.probes.report import Interval, ProbeReport
+from onnxscope.probes.result import ProbeResult
+from onnxscope.probes.sweep import Sweep
 from onnxscope.results import (
     Activations,
     CapturePlan,
@@ -81,6 +86,7 @@ __all__ = [
     "HookPoints",
     "InputMismatchError",
     "InternalError",
+    "Interval",
     "LimitExceededError",
     "Model",
     "ModelExistsError",
@@ -93,10 +99,14 @@ __all__ = [
     "NotImplementedYet",
     "OnnxscopeError",
     "OutOfMemoryError",
+    "Probe",
     "ProbeExistsError",
     "ProbeInvalidError",
     "ProbeNotFoundError",
+    "ProbeReport",
+    "ProbeResult",
     "ProbeUnfaithfulError",
+    "Probes",
     "ProviderUnavailableError",
     "Quantization",
     "ReductionInvalidError",
@@ -105,6 +115,7 @@ __all__ = [
     "Scope",
     "SelectorInvalidError",
     "StreamCutError",
+    "Sweep",
     "TensorSpec",
     "UnauthenticatedError",
     "UnavailableError",

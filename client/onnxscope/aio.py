@@ -14,18 +14,21 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from onnxscope import catalog, decode
+from onnxscope import catalog, decode, embedding
 from onnxscope.aio_channel import AioGrpcLink
 from onnxscope.aio_model import AsyncModel
 from onnxscope.caller import AsyncCaller
 from onnxscope.channel import TLS, Address
-from onnxscope.client import server_missing
 from onnxscope.errors import ModelNotFoundError
 from onnxscope.link import AsyncLink
-from onnxscope.promised import PromisedScope
+from onnxscope.probes import importing
+from onnxscope.probes.aio_at_hand import fit_probe
+from onnxscope.probes.aio_probe import AsyncProbe
 from onnxscope.results import Models
 from onnxscope.upload import Source
 from onnxscope.v1 import model_service_pb2 as pb
+
+__all__ = ["AsyncScope", "connect", "fit_probe", "local"]
 
 
 def connect(
@@ -60,14 +63,10 @@ def local(providers: Any = None, session_options: Any = None, **settings: Any) -
     Raises:
         ModuleNotFoundError: the server's part is not installed.
     """
-    try:
-        from onnxscope.embedded import open_async_link  # noqa: PLC0415  # needs the server's packages
-    except ModuleNotFoundError as error:
-        raise server_missing(error) from error
-    return AsyncScope(open_async_link(providers, session_options, settings))
+    return AsyncScope(embedding.open_async_link("local", providers, session_options, settings))
 
 
-class AsyncScope(PromisedScope):
+class AsyncScope:
     """A server's catalog, and the way to it. Also a context manager that closes it.
 
     Args:
@@ -130,6 +129,35 @@ class AsyncScope(PromisedScope):
         response = await self._caller.call("ModelService/UnloadModel", request, timeout)
         count: int = response.unloaded_count
         return count
+
+    async def load_probe(
+        self,
+        source: Any,
+        model: AsyncModel | str,
+        at: Any = None,
+        *,
+        name: str | None = None,
+        reduce: Any = None,
+        overwrite: bool = False,
+        activation: str | None = None,
+        k: int | None = None,
+        subtract_decoder_bias: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncProbe:
+        """Brings a file into the catalog as a probe of a model; all is as of `Scope.load_probe`."""
+        target = await self.load(model, timeout=timeout) if isinstance(model, str) else model
+        requests = importing.requests(
+            source,
+            target.digest,
+            at,
+            name=name,
+            reduce=reduce,
+            overwrite=overwrite,
+            activation=activation,
+            k=k,
+            subtract_decoder_bias=subtract_decoder_bias,
+        )
+        return await target._import_probe(requests, timeout)  # noqa: SLF001  # a part of loading
 
     async def close(self) -> None:
         """Lets go of the server; calls afterwards raise `UnavailableError`."""

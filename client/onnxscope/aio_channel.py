@@ -21,6 +21,7 @@ from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1 import probe_service_pb2 as probe_pb
 
 
 class AioGrpcLink:
@@ -100,6 +101,22 @@ class AioGrpcLink:
         """As `Link.stream`."""
         requests = functools.partial(encode.astream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
+
+    def fit(
+        self,
+        method: str,
+        spec: probe_pb.ProbeSpec,
+        batches: AsyncIterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> AsyncGenerator[Any, None]:
+        """As `Link.fit`."""
+        return self._responses(method, _Requests(encode.afit_requests(method, spec, batches)), timeout)
+
+    def exchange(self, method: str, requests: Sequence[Message], *, timeout: float | None) -> AsyncGenerator[Any, None]:
+        """As `Link.exchange`."""
+        messages = _asynchronous(request.SerializeToString() for request in requests)
+        return self._responses(method, _Requests(messages), timeout)
 
     async def close(self) -> None:
         """As `Link.close`."""

@@ -9,18 +9,17 @@ from contextlib import aclosing
 from typing import Any
 
 from onnxscope import catalog
-from onnxscope.ask import Ask, Collected, plan_request, planned
+from onnxscope.ask import Arriving, Ask, Collected, plan_request, planned
 from onnxscope.caller import AsyncCaller
-from onnxscope.described import DescribedModel
 from onnxscope.encode import SentValue
-from onnxscope.receive import Arrived, Event
+from onnxscope.probes.aio_model import AsyncProbedModel
+from onnxscope.receive import Event
 from onnxscope.results import Activations, CapturePlan, HookPoint, HookPoints, RunResult
 from onnxscope.streaming import Streaming
 from onnxscope.v1 import model_service_pb2 as pb
-from onnxscope.v1.tensor_pb2 import VALUE_ROLE_SCALING
 
 
-class AsyncModel(DescribedModel):
+class AsyncModel(AsyncProbedModel):
     """A model of a scope's catalog: what is in it, and what happens there when it runs.
 
     Args:
@@ -117,7 +116,7 @@ class AsyncModel(DescribedModel):
             at: selectors of the hook points to capture.
             reduce: a reduction or its name, or `{selector: reduction}`; see `onnxscope.reduce`.
             interventions: writes to hook points. Not built yet.
-            probes: names of probes to run with the model. Not built yet.
+            probes: probes of this model, or their names, to run with it; `acts.probes` has what they give.
             outputs: True for the unmodified model's, bit for bit; "instrumented" for those of the run
                 that was watched; False for none.
             exact: without optimisation.
@@ -164,7 +163,8 @@ class AsyncModel(DescribedModel):
     ) -> AsyncGenerator[tuple[str, Any], None]:
         """Runs the model once and yields address and activation of each hook point as it arrives.
 
-        With `outputs` the model's outputs come too, by their names. Leaving the loop ends the run.
+        With `outputs` the model's outputs come too, by their names, and with `probes` what each gives, by the probe's
+        name. Leaving the loop ends the run.
         Arguments and errors are those of `capture`.
         """
         ask = Ask.of(
@@ -256,7 +256,7 @@ class AsyncModel(DescribedModel):
 
         Args:
             x: as of `capture`.
-            probes: names of probes. Not built yet.
+            probes: as of `capture`; with `outputs=False` nothing runs behind their hook points.
             outputs: as of `capture`.
             timeout: seconds; None for the scope's.
         """
@@ -273,10 +273,11 @@ class AsyncModel(DescribedModel):
         return collected.activations()
 
     async def _arrivals(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[tuple[str, Any], None]:
+        arriving = Arriving()
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, Arrived) and event.role != VALUE_ROLE_SCALING:
-                    yield event.name, event.value
+                for found in arriving.take(event):
+                    yield found
 
     async def _stream(self, streaming: Streaming, timeout: float | None) -> AsyncGenerator[Activations, None]:
         padding = streaming.padding
@@ -294,10 +295,13 @@ class AsyncModel(DescribedModel):
                 acts, piece = done
                 if piece.is_padded and not padding.is_known:
                     expand = streaming.ask.spec.expand
-                    padding.learn([await self._named(names, expand=expand) for names in padding.questions(acts)])
+                    points = [await self._named(names, expand=expand) for names in padding.questions(acts)]
+                    padding.learn(points, [await self.probe(name) for name in padding.probe_names])
                 yield padding.remove(acts, piece) if piece.is_padded else acts
 
     async def _named(self, names: list[str], *, expand: bool) -> list[HookPoint]:
+        if not names:
+            return []
         request = catalog.hook_points_request(self._message, names, expand=expand, batch_axes=True)
         return await self._points(request, None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from onnxscope import decode, inputs, reduce, selectors
 from onnxscope.encode import SentValue
-from onnxscope.errors import InternalError, StreamCutError, ValueInvalidError
+from onnxscope.errors import InternalError, ProbeInvalidError, StreamCutError, ValueInvalidError
 from onnxscope.interventions import refuse
+from onnxscope.probes.described import DescribedProbe, class_names
+from onnxscope.probes.result import ProbeResult
 from onnxscope.receive import (
     Arrived,
     BatchCompleted,
@@ -31,6 +33,7 @@ from onnxscope.v1.tensor_pb2 import (
     VALUE_ROLE_INPUT,
     VALUE_ROLE_MASK,
     VALUE_ROLE_OUTPUT,
+    VALUE_ROLE_PROBE,
     VALUE_ROLE_SCALING,
 )
 
@@ -76,15 +79,12 @@ class Ask:
         Raises:
             NotImplementedYet: they ask for what this version does not have.
             SelectorInvalidError: `at` is no selector and no list of them.
+            ProbeInvalidError: a probe is of another model.
             ReductionInvalidError: a reduction does not exist.
             ValueInvalidError: `outputs` is none of its three values.
         """
-        for feature, value in (
-            ("interventions", interventions),
-            ("probes", probes),
-        ):
-            if value:
-                refuse(feature)
+        if interventions:
+            refuse("interventions")
         if outputs not in _OUTPUTS:
             raise ValueInvalidError(f"outputs is True, 'instrumented' or False, not {outputs!r}")
         chosen = selectors.normalise(at)
@@ -96,15 +96,10 @@ class Ask:
             exact=exact,
             expand=expand,
             dequantize=dequantize,
+            probes=probe_names(probes, model.digest),
         )
-        masks: dict[str, Array] = {}
-        for selector, meant in rules:
-            name = next((name for name, mask in masks.items() if mask is meant.mask), "")
-            if isinstance(meant.mask, np.ndarray) and not name:
-                name = f"mask_{len(masks)}"
-                masks[name] = meant.mask
-            message = reduce.to_message(meant, name)
-            spec.reductions.append(pb.ReductionRule(selector=selector, reduction=message))
+        messages, masks = reduction_rules(rules)
+        spec.reductions.extend(messages)
         return cls(model, spec, rules, masks)
 
     def values(self, x: Any) -> list[SentValue]:
@@ -126,6 +121,46 @@ class Ask:
     def _sent(self, values: Mapping[str, Value], masks: Mapping[str, Array]) -> list[SentValue]:
         sent = [SentValue(VALUE_ROLE_INPUT, name, value) for name, value in values.items()]
         return sent + [SentValue(VALUE_ROLE_MASK, name, mask) for name, mask in masks.items()]
+
+
+def reduction_rules(
+    rules: Sequence[tuple[str, reduce.Reduction]],
+) -> tuple[list[pb.ReductionRule], dict[str, Array]]:
+    """Returns the messages of rules, and the masks that travel beside them, by their name in the messages."""
+    masks: dict[str, Array] = {}
+    messages = []
+    for selector, meant in rules:
+        name = next((name for name, mask in masks.items() if mask is meant.mask), "")
+        if isinstance(meant.mask, np.ndarray) and not name:
+            name = f"mask_{len(masks)}"
+            masks[name] = meant.mask
+        messages.append(pb.ReductionRule(selector=selector, reduction=reduce.to_message(meant, name)))
+    return messages, masks
+
+
+def probe_names(probes: Any, digest: str) -> list[str]:
+    """Returns the names of probes.
+
+    Args:
+        probes: a name or a probe, or a list of these.
+        digest: of the model that they must be of.
+
+    Raises:
+        ProbeInvalidError: a probe is of another model, or of none.
+        ValueInvalidError: it is neither a name nor a probe.
+    """
+    given = [probes] if isinstance(probes, str | DescribedProbe) else list(probes)
+    for probe in given:
+        if isinstance(probe, DescribedProbe) and probe.model_digest != digest:
+            of = f"of the model {probe.model_digest[:12]}" if probe.model_digest else "of no model"
+            raise ProbeInvalidError(
+                f"the probe {probe.name!r} is {of}, and this is the model {digest[:12]}: "
+                "bring it here with scope.load_probe(path, model, at=...)",
+                {"probe": probe.name},
+            )
+        if not isinstance(probe, str | DescribedProbe) or not probe:
+            raise ValueInvalidError(f"probes are names or probes of this model, not {probe!r}")
+    return [probe if isinstance(probe, str) else probe.name for probe in given]
 
 
 class Collected:
@@ -168,12 +203,44 @@ class Collected:
             fidelity=self._end.fidelity,
             timings=self._end.timings,
             quantization={p.name: self._quantization(p.quantization) for p in captured if p.HasField("quantization")},
+            probes={planned.name: self._probe(planned) for planned in self._plan.probes},
         )
+
+    def _probe(self, planned: pb.PlannedProbe) -> ProbeResult:
+        found = probe_result(planned, self._values.get(VALUE_ROLE_PROBE, {}))
+        if found is None:
+            raise InternalError(f"the server planned the probe {planned.name!r} and did not send all of it")
+        return found
 
     def _quantization(self, message: pb.Quantization) -> Quantization:
         scalings = self._values.get(VALUE_ROLE_SCALING, {})
         zero_point = scalings[message.zero_point] if message.HasField("zero_point") else None
         return Quantization(scalings[message.scale], zero_point, message.axis, message.block_size)
+
+
+class Arriving:
+    """The values of one run, one by one: a probe as soon as all that it gives is there."""
+
+    def __init__(self) -> None:
+        self._waiting: list[pb.PlannedProbe] = []
+        self._values: dict[str, Value] = {}
+
+    def take(self, event: Event) -> Iterator[tuple[str, Any]]:
+        """Takes the next event; yields what it completes."""
+        match event:
+            case Planned(plan):
+                self._waiting = list(plan.probes)
+            case Arrived(role, name, value) if role == VALUE_ROLE_PROBE:
+                self._values[name] = value
+                yield from self._probes()
+            case Arrived(role, name, value) if role != VALUE_ROLE_SCALING:
+                yield name, value
+
+    def _probes(self) -> Iterator[tuple[str, ProbeResult]]:
+        for planned in list(self._waiting):
+            if (found := probe_result(planned, self._values)) is not None:
+                self._waiting.remove(planned)
+                yield planned.name, found
 
 
 class CollectedStream:
@@ -198,6 +265,19 @@ class CollectedStream:
             case Completed() | StreamCompleted():
                 pass
         return None
+
+
+def probe_result(planned: pb.PlannedProbe, values: Mapping[str, Value]) -> ProbeResult | None:
+    """Returns what a probe gave; None where a part of it has not arrived.
+
+    Args:
+        planned: the probe.
+        values: outputs of probes, by the name under which they come.
+    """
+    if any(name not in values for name in planned.outputs.values()):
+        return None
+    outputs = {output: values[name] for output, name in sorted(planned.outputs.items())}
+    return ProbeResult.of(outputs, class_names(planned.classes), planned.address, planned.kind)
 
 
 def plan_request(ask: Ask, x: Any) -> pb.PlanCaptureRequest:

@@ -24,6 +24,7 @@ from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1 import probe_service_pb2 as probe_pb
 from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE
 
 KEEPALIVE_MS = 30_000
@@ -43,6 +44,13 @@ _STUBS: Mapping[str, Any] = {
 _ENVELOPES = {
     "CaptureService/Capture": CAPTURE_RESPONSE,
     "CaptureService/StreamCapture": STREAM_CAPTURE_RESPONSE,
+}
+# called with serialised messages, as many as there are: whether a method takes one or several is the same on the wire
+_SERIALISED: Mapping[str, type[Message]] = {
+    "ProbeService/FitProbe": probe_pb.FitProbeResponse,
+    "ProbeService/Sweep": probe_pb.SweepResponse,
+    "ProbeService/ExportProbe": probe_pb.ExportProbeResponse,
+    "ProbeService/ImportProbe": probe_pb.ImportProbeResponse,
 }
 R = TypeVar("R")
 
@@ -115,6 +123,9 @@ class Methods:
         self._known: dict[str, Any] = {
             name: channel.stream_stream(f"/onnxscope.v1.{name}", response_deserializer=responses.parse)
             for name, responses in _ENVELOPES.items()
+        } | {
+            name: channel.stream_stream(f"/onnxscope.v1.{name}", response_deserializer=response.FromString)
+            for name, response in _SERIALISED.items()
         }
         self.capture_at_once = channel.unary_stream(
             "/onnxscope.v1.CaptureService/Capture", response_deserializer=CAPTURE_RESPONSE.parse
@@ -247,6 +258,23 @@ class GrpcLink:
         """As `Link.stream`."""
         requests = functools.partial(encode.stream_requests, spec, carry, batches)
         return self._events("CaptureService/StreamCapture", requests, timeout)
+
+    def fit(
+        self,
+        method: str,
+        spec: probe_pb.ProbeSpec,
+        batches: Iterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> Generator[Any, None, None]:
+        """As `Link.fit`."""
+        return self._responses(method, _Requests(encode.fit_requests(method, spec, batches)), timeout)
+
+    def exchange(
+        self, method: str, requests: Sequence[Message], *, timeout: float | None
+    ) -> Generator[Any, None, None]:
+        """As `Link.exchange`."""
+        return self._responses(method, _Requests(request.SerializeToString() for request in requests), timeout)
 
     def close(self) -> None:
         """As `Link.close`."""

@@ -6,13 +6,14 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from onnxscope import catalog, decode
+from onnxscope import catalog, decode, embedding
 from onnxscope.caller import Caller
 from onnxscope.channel import TLS, Address, GrpcLink
 from onnxscope.errors import ModelNotFoundError
 from onnxscope.link import Link
 from onnxscope.model import Model
-from onnxscope.promised import PromisedScope
+from onnxscope.probes import importing
+from onnxscope.probes.probe import Probe
 from onnxscope.results import Models
 from onnxscope.upload import Source
 from onnxscope.v1 import model_service_pb2 as pb
@@ -50,20 +51,10 @@ def local(providers: Any = None, session_options: Any = None, **settings: Any) -
     Raises:
         ModuleNotFoundError: the server's part is not installed.
     """
-    try:
-        from onnxscope.embedded import open_link  # noqa: PLC0415  # needs the server's packages
-    except ModuleNotFoundError as error:
-        raise server_missing(error) from error
-    return Scope(open_link(providers, session_options, settings))
+    return Scope(embedding.open_link("local", providers, session_options, settings))
 
 
-def server_missing(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """Returns the error of `local()` where only the client is installed."""
-    text = f"local() runs the server in this process and needs it: pip install 'onnxscope[server]' ({error})"
-    return ModuleNotFoundError(text, name=error.name)
-
-
-class Scope(PromisedScope):
+class Scope:
     """A server's catalog, and the way to it. Also a context manager that closes it.
 
     Args:
@@ -126,6 +117,55 @@ class Scope(PromisedScope):
             request = pb.UnloadModelRequest(model=name, version=version or "")
         count: int = self._caller.call("ModelService/UnloadModel", request, timeout).unloaded_count
         return count
+
+    def load_probe(
+        self,
+        source: Any,
+        model: Model | str,
+        at: Any = None,
+        *,
+        name: str | None = None,
+        reduce: Any = None,
+        overwrite: bool = False,
+        activation: str | None = None,
+        k: int | None = None,
+        subtract_decoder_bias: bool = False,
+        timeout: float | None = None,
+    ) -> Probe:
+        """Brings a file into the catalog as a probe of a model.
+
+        Args:
+            source: a path, bytes or an `onnx.ModelProto` with one float input `[example, feature]` and any outputs; or
+                of a sparse autoencoder a .safetensors file or its arrays by name (`W_enc [feature, latent]`, `b_enc`,
+                and `b_dec`, `threshold` where it has them), whose encoder is made into a probe.
+            model: that it reads, or its name.
+            at: address of the hook point; None for the one in the file's metadata, which `probe.save` writes.
+            name: to keep it under; None for the one in the metadata, and for an autoencoder the file's.
+            reduce: before the probe; None for the one in the metadata.
+            overwrite: replaces a probe of the same name.
+            activation: of a sparse autoencoder: "relu", "jumprelu" or "topk"; None takes topk where `k` is given,
+                jumprelu where the file has a `threshold`, else relu.
+            k: features that stay, for topk.
+            subtract_decoder_bias: whether the autoencoder takes `b_dec` from the activation first.
+            timeout: seconds; None for the scope's.
+
+        Raises:
+            ProbeInvalidError: the file is no probe, or is none of this model and hook point.
+            ProbeExistsError: the model has another probe of this name.
+        """
+        target = self.load(model, timeout=timeout) if isinstance(model, str) else model
+        requests = importing.requests(
+            source,
+            target.digest,
+            at,
+            name=name,
+            reduce=reduce,
+            overwrite=overwrite,
+            activation=activation,
+            k=k,
+            subtract_decoder_bias=subtract_decoder_bias,
+        )
+        return target._import_probe(requests, timeout)  # noqa: SLF001  # a part of loading
 
     def close(self) -> None:
         """Lets go of the server; calls afterwards raise `UnavailableError`."""

@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Coroutine,
-    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from pydantic import ValidationError
 
+from onnxscope.embedded_links import AsyncEmbeddedLink, EmbeddedLink
 from onnxscope.errors import (
     DeadlineExceededError,
     OnnxscopeError,
@@ -35,7 +33,6 @@ from onnxscope.errors import (
     from_reason,
 )
 from onnxscope.link import AsyncLink, Link, SentValue
-from onnxscope.pulled import END, Pulled
 from onnxscope.receive import (
     Arrived,
     BatchCompleted,
@@ -119,6 +116,11 @@ class _Host:
         self._thread.join()
         self._loop.close()
 
+    @property
+    def probes(self) -> Any:
+        """The servicer of probes."""
+        return self._services.probes
+
     async def unary(self, method: str, request: Message) -> Any:
         """Calls the servicer's method of that name."""
         service, name = method.split("/")
@@ -189,146 +191,6 @@ class _Host:
         yield [StreamCompleted(count)]
 
 
-class EmbeddedLink:
-    """A `Link` to the services of this process."""
-
-    def __init__(self, host: _Host) -> None:
-        self._host = host
-
-    def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
-        """As `Link.unary`."""
-        return self._host.wait(self._host.unary(method, request), timeout)
-
-    def upload(self, source: Source, name: str, version: str, *, timeout: float | None) -> model_service_pb2.Model:
-        """As `Link.upload`."""
-        return self._host.wait(self._host.upload(source, name, version), timeout)
-
-    def capture(
-        self,
-        spec: capture_service_pb2.CaptureSpec,
-        values: Sequence[SentValue],
-        *,
-        timeout: float | None,
-        whole: bool = False,
-    ) -> Generator[Event, None, None]:
-        """As `Link.capture`."""
-        if whole:
-            # a wait less for every part
-            yield from self._host.wait(self._host.capture(spec, values), timeout)
-        else:
-            yield from self._groups(self._host.parts(spec, values), timeout)
-
-    def stream(
-        self,
-        spec: capture_service_pb2.CaptureSpec,
-        carry: Mapping[str, str],
-        batches: Iterator[Sequence[SentValue]],
-        *,
-        timeout: float | None,
-    ) -> Generator[Event, None, None]:
-        """As `Link.stream`."""
-        source = Pulled(partial(asyncio.to_thread, next, batches, END))
-        try:
-            yield from self._groups(self._host.stream(spec, carry, source), timeout)
-        except OnnxscopeError:
-            source.check()
-            raise
-
-    def close(self) -> None:
-        """As `Link.close`."""
-        self._host.close()
-
-    def _groups(self, groups: AsyncGenerator[list[Event], None], timeout: float | None) -> Generator[Event, None, None]:
-        remaining = _deadline(timeout)
-        try:
-            while (group := self._host.wait(_next(groups), remaining())) is not None:
-                yield from group
-        finally:
-            self._host.wait(groups.aclose(), None)
-
-
-class AsyncEmbeddedLink:
-    """An `AsyncLink` to the services of this process."""
-
-    def __init__(self, host: _Host) -> None:
-        self._host = host
-
-    async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:  # noqa: ASYNC109  # the protocol's
-        """As `AsyncLink.unary`."""
-        return await self._run(self._host.unary(method, request), timeout)
-
-    async def upload(
-        self,
-        source: Source,
-        name: str,
-        version: str,
-        *,
-        timeout: float | None,  # noqa: ASYNC109  # the protocol's
-    ) -> model_service_pb2.Model:
-        """As `AsyncLink.upload`."""
-        return await self._run(self._host.upload(source, name, version), timeout)
-
-    async def capture(
-        self,
-        spec: capture_service_pb2.CaptureSpec,
-        values: Sequence[SentValue],
-        *,
-        timeout: float | None,  # noqa: ASYNC109  # the protocol's
-        whole: bool = False,
-    ) -> AsyncGenerator[Event, None]:
-        """As `AsyncLink.capture`."""
-        if whole:
-            for event in await self._run(self._host.capture(spec, values), timeout):
-                yield event
-        else:
-            async with aclosing(self._groups(self._host.parts(spec, values), timeout)) as events:
-                async for event in events:
-                    yield event
-
-    async def stream(
-        self,
-        spec: capture_service_pb2.CaptureSpec,
-        carry: Mapping[str, str],
-        batches: AsyncIterator[Sequence[SentValue]],
-        *,
-        timeout: float | None,  # noqa: ASYNC109  # the protocol's
-    ) -> AsyncGenerator[Event, None]:
-        """As `AsyncLink.stream`."""
-        loop = asyncio.get_running_loop()
-
-        async def pull() -> Any:
-            return await anext(batches, END)
-
-        source = Pulled(lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop)))
-        try:
-            async with aclosing(self._groups(self._host.stream(spec, carry, source), timeout)) as events:
-                async for event in events:
-                    yield event
-        except OnnxscopeError:
-            source.check()
-            raise
-
-    async def close(self) -> None:
-        """As `AsyncLink.close`."""
-        await asyncio.to_thread(self._host.close)
-
-    async def _groups(
-        self,
-        groups: AsyncGenerator[list[Event], None],
-        timeout: float | None,  # noqa: ASYNC109  # the protocol's
-    ) -> AsyncGenerator[Event, None]:
-        remaining = _deadline(timeout)
-        try:
-            while (group := await self._run(_next(groups), remaining())) is not None:
-                for event in group:
-                    yield event
-        finally:
-            await self._run(groups.aclose(), None)
-
-    async def _run(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:  # noqa: ASYNC109  # the protocol's
-        return await asyncio.wrap_future(self._host.submit(work, timeout))
-
-
 async def _limited(work: Awaitable[T], seconds: float | None) -> T:
     async with _as_client_errors():
         return await asyncio.wait_for(work, seconds)
@@ -349,16 +211,6 @@ async def _as_client_errors() -> AsyncIterator[None]:
 def _translated(error: Exception) -> OnnxscopeError:
     known = domain_error(error)
     return from_reason(known.reason, known.message, known.metadata)
-
-
-async def _next(groups: AsyncGenerator[list[Event], None]) -> list[Event] | None:
-    return await anext(groups, None)
-
-
-def _deadline(seconds: float | None) -> Any:
-    """Returns a function that says how much of a time is left."""
-    end = None if seconds is None else time.monotonic() + seconds
-    return lambda: None if end is None else max(0.0, end - time.monotonic())
 
 
 def _batch(values: Sequence[SentValue]) -> tuple[dict[str, Value], dict[str, Array]]:

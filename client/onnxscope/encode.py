@@ -9,9 +9,20 @@ from typing import NamedTuple
 from onnxscope.errors import ValueInvalidError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import codec
-from onnxscope.v1.envelope import CAPTURE_REQUEST, STREAM_CAPTURE_REQUEST
+from onnxscope.v1 import probe_service_pb2 as probe_pb
+from onnxscope.v1.envelope import (
+    CAPTURE_REQUEST,
+    FIT_PROBE_REQUEST,
+    STREAM_CAPTURE_REQUEST,
+    SWEEP_REQUEST,
+    Envelope,
+)
 from onnxscope.v1.tensor_pb2 import ValueRole
 
+_FITS: Mapping[str, Envelope] = {
+    "ProbeService/FitProbe": FIT_PROBE_REQUEST,
+    "ProbeService/Sweep": SWEEP_REQUEST,
+}
 _LAST = pb.CaptureRequest(last=True).SerializeToString()
 
 
@@ -42,11 +53,37 @@ def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.S
     return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing).SerializeToString()
 
 
-def batch_requests(index: int, values: Iterable[SentValue]) -> Iterator[bytes]:
+def fit_opening(spec: probe_pb.ProbeSpec) -> bytes:
+    """Returns the first message of a fit or a sweep, which have it at the same place."""
+    return probe_pb.FitProbeRequest(spec=spec).SerializeToString()
+
+
+def fit_requests(method: str, spec: probe_pb.ProbeSpec, batches: Iterable[Sequence[SentValue]]) -> Iterator[bytes]:
+    """Yields the messages of a fit or a sweep, serialised; a batch is pulled when the one before has been taken."""
+    yield fit_opening(spec)
+    for index, values in enumerate(batches):
+        yield from batch_requests(index, values, _FITS[method])
+
+
+async def afit_requests(
+    method: str, spec: probe_pb.ProbeSpec, batches: AsyncIterator[Sequence[SentValue]]
+) -> AsyncIterator[bytes]:
+    """As `fit_requests`, for batches that arrive asynchronously."""
+    yield fit_opening(spec)
+    index = 0
+    async for values in batches:
+        for request in batch_requests(index, values, _FITS[method]):
+            yield request
+        index += 1
+
+
+def batch_requests(
+    index: int, values: Iterable[SentValue], envelope: Envelope = STREAM_CAPTURE_REQUEST
+) -> Iterator[bytes]:
     """Yields the messages of one batch, serialised; nothing of it waits for the next batch."""
     start = pb.StreamItem(batch_start=pb.BatchStart(index=index))
     end = pb.StreamItem(batch_end=pb.BatchEnd())
-    return STREAM_CAPTURE_REQUEST.packed(itertools.chain([start], _parts(values), [end]))
+    return envelope.packed(itertools.chain([start], _parts(values), [end]))
 
 
 def stream_requests(

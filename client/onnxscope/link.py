@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from onnxscope.encode import SentValue
 from onnxscope.receive import Event
 from onnxscope.upload import Source
-from onnxscope.v1 import capture_service_pb2, model_service_pb2
+from onnxscope.v1 import capture_service_pb2, model_service_pb2, probe_service_pb2
 
 __all__ = ["AsyncLink", "Link", "SentValue"]
 
@@ -76,6 +76,33 @@ class Link(Protocol):
         """
         ...
 
+    def fit(
+        self,
+        method: str,
+        spec: probe_service_pb2.ProbeSpec,
+        batches: Iterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> Generator[Any, None, None]:
+        """Fits probes on batch after batch, pulled as those of `stream`; closing the generator ends the fit.
+
+        Args:
+            method: "ProbeService/FitProbe" or "ProbeService/Sweep".
+            spec: what to fit.
+            batches: rows, labels and what belongs to them.
+            timeout: seconds, or None.
+
+        Returns:
+            The method's response messages, one after the other.
+        """
+        ...
+
+    def exchange(
+        self, method: str, requests: Sequence[Message], *, timeout: float | None
+    ) -> Generator[Any, None, None]:
+        """Sends some messages and yields those of the answer: "ProbeService/ExportProbe" or ".../ImportProbe"."""
+        ...
+
     def close(self) -> None:
         """Lets go of everything; calls afterwards raise `UnavailableError`."""
         ...
@@ -114,6 +141,21 @@ class AsyncLink(Protocol):
         timeout: float | None,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.stream`."""
+        ...
+
+    def fit(
+        self,
+        method: str,
+        spec: probe_service_pb2.ProbeSpec,
+        batches: AsyncIterator[Sequence[SentValue]],
+        *,
+        timeout: float | None,
+    ) -> AsyncGenerator[Any, None]:
+        """As `Link.fit`."""
+        ...
+
+    def exchange(self, method: str, requests: Sequence[Message], *, timeout: float | None) -> AsyncGenerator[Any, None]:
+        """As `Link.exchange`."""
         ...
 
     async def close(self) -> None:

@@ -7,17 +7,16 @@ from contextlib import closing
 from typing import Any
 
 from onnxscope import catalog
-from onnxscope.ask import Ask, Collected, plan_request, planned
+from onnxscope.ask import Arriving, Ask, Collected, plan_request, planned
 from onnxscope.caller import Caller
-from onnxscope.described import DescribedModel
-from onnxscope.receive import Arrived, Event
+from onnxscope.probes.model import ProbedModel
+from onnxscope.receive import Event
 from onnxscope.results import Activations, CapturePlan, HookPoint, HookPoints, RunResult
 from onnxscope.streaming import Streaming
 from onnxscope.v1 import model_service_pb2 as pb
-from onnxscope.v1.tensor_pb2 import VALUE_ROLE_SCALING
 
 
-class Model(DescribedModel):
+class Model(ProbedModel):
     """A model of a scope's catalog: what is in it, and what happens there when it runs.
 
     Args:
@@ -114,7 +113,7 @@ class Model(DescribedModel):
             at: selectors of the hook points to capture.
             reduce: a reduction or its name, or `{selector: reduction}`; see `onnxscope.reduce`.
             interventions: writes to hook points. Not built yet.
-            probes: names of probes to run with the model. Not built yet.
+            probes: probes of this model, or their names, to run with it; `acts.probes` has what they give.
             outputs: True for the unmodified model's, bit for bit; "instrumented" for those of the run
                 that was watched; False for none.
             exact: without optimisation.
@@ -161,7 +160,8 @@ class Model(DescribedModel):
     ) -> Generator[tuple[str, Any], None, None]:
         """Runs the model once and yields address and activation of each hook point as it arrives.
 
-        With `outputs` the model's outputs come too, by their names. Leaving the loop ends the run.
+        With `outputs` the model's outputs come too, by their names, and with `probes` what each gives, by the probe's
+        name. Leaving the loop ends the run.
         Arguments and errors are those of `capture`.
         """
         ask = Ask.of(
@@ -253,7 +253,7 @@ class Model(DescribedModel):
 
         Args:
             x: as of `capture`.
-            probes: names of probes. Not built yet.
+            probes: as of `capture`; with `outputs=False` nothing runs behind their hook points.
             outputs: as of `capture`.
             timeout: seconds; None for the scope's.
         """
@@ -270,10 +270,10 @@ class Model(DescribedModel):
         return collected.activations()
 
     def _arrivals(self, events: Generator[Event, None, None]) -> Generator[tuple[str, Any], None, None]:
+        arriving = Arriving()
         with closing(events):
             for event in events:
-                if isinstance(event, Arrived) and event.role != VALUE_ROLE_SCALING:
-                    yield event.name, event.value
+                yield from arriving.take(event)
 
     def _stream(self, streaming: Streaming, timeout: float | None) -> Generator[Activations, None, None]:
         padding = streaming.padding
@@ -291,10 +291,13 @@ class Model(DescribedModel):
                 acts, piece = done
                 if piece.is_padded and not padding.is_known:
                     expand = streaming.ask.spec.expand
-                    padding.learn([self._named(names, expand=expand) for names in padding.questions(acts)])
+                    points = [self._named(names, expand=expand) for names in padding.questions(acts)]
+                    padding.learn(points, [self.probe(name) for name in padding.probe_names])
                 yield padding.remove(acts, piece) if piece.is_padded else acts
 
     def _named(self, names: list[str], *, expand: bool) -> list[HookPoint]:
+        if not names:
+            return []
         request = catalog.hook_points_request(self._message, names, expand=expand, batch_axes=True)
         return self._points(request, None)
 

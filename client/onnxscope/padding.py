@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from onnxscope.ask import Ask
+from onnxscope.probes.described import DescribedProbe
+from onnxscope.probes.result import ProbeResult
 from onnxscope.reduce import Reduction
 from onnxscope.results import Activations, HookPoint
 from onnxscope.rows import Piece
@@ -19,7 +21,7 @@ class Padding:
     """Takes added rows out of the results of one stream.
 
     Where rows are is asked of the server once, and only when there is something to take out: send
-    what `questions` returns, give the answers to `learn`, then call `remove`.
+    what `questions` returns, ask for the probes that run, give the answers to `learn`, then call `remove`.
 
     Args:
         ask: what the stream asks.
@@ -29,6 +31,7 @@ class Padding:
         self._ask = ask
         self._points: dict[str, HookPoint] = {}
         self._reductions: dict[str, Reduction] = {}
+        self._probes: dict[str, Reduction | None] = {}
         self.is_known = False
 
     def questions(self, acts: Activations) -> list[list[str]]:
@@ -36,8 +39,14 @@ class Padding:
         names = dict.fromkeys([*acts, *acts.outputs])
         return [list(names), *([selector] for selector, _ in self._ask.rules)]
 
-    def learn(self, answers: Sequence[Sequence[HookPoint]]) -> None:
-        """Takes the hook points of each question, in order."""
+    @property
+    def probe_names(self) -> tuple[str, ...]:
+        """The probes that run."""
+        return tuple(self._ask.spec.probes)
+
+    def learn(self, answers: Sequence[Sequence[HookPoint]], probes: Iterable[DescribedProbe] = ()) -> None:
+        """Takes the hook points of each question, in order, and the probes."""
+        self._probes = {probe.name: probe.reduction for probe in probes}
         self._points = {point.address: point for point in answers[0]}
         for (_, reduction), chosen in zip(self._ask.rules, answers[1:], strict=True):
             self._reductions |= {point.address: reduction for point in chosen}
@@ -54,7 +63,17 @@ class Padding:
             fidelity=acts.fidelity,
             timings=acts.timings,
             quantization=acts.quantization,
+            probes={name: self._trim_probe(name, result, piece) for name, result in acts.probes.items()},
         )
+
+    def _trim_probe(self, name: str, result: ProbeResult, piece: Piece) -> ProbeResult:
+        reduction = self._probes.get(name)
+        if reduction is None or reduction.kind != "positions":
+            outputs = {key: trim(value, piece, 0) for key, value in result.outputs.items()}
+        else:
+            mask = _mask_of(reduction, piece)
+            outputs = {key: _trim_positions(value, piece, mask) for key, value in result.outputs.items()}
+        return ProbeResult.of(outputs, result.classes, result.address, result.kind)
 
     def _trim(self, name: str, value: Value, piece: Piece) -> Value:
         reduction = self._reductions.get(name)

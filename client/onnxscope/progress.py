@@ -35,6 +35,32 @@ def of(progress: Any) -> Progress:
     raise ValueInvalidError(f"progress is True, None or a function, not {progress!r}")
 
 
+class Staged:
+    """Progress of work that has several stages.
+
+    Args:
+        tell: is told the stage, how much of it is done and how much there is, None where that is unknown.
+    """
+
+    def __init__(self, tell: Callable[[str, int, int | None], None]) -> None:
+        self.tell = tell
+
+
+def staged(progress: Any, first: str) -> Staged:
+    """Returns what is to be told how far each stage has come.
+
+    Args:
+        progress: as `of`, whose functions are told of rows alone; or a `Staged`.
+        first: the stage that goes over the rows.
+    """
+    if isinstance(progress, Staged):
+        return progress
+    tell = of(progress)
+    if not isinstance(tell, Bar):
+        return Staged(lambda stage, done, total: tell(done, total) if stage == first else None)
+    return Staged(lambda stage, done, total: tell.show(stage, done, total, "rows" if stage == first else "hook points"))
+
+
 class Bar:
     """One line that is written over and over.
 
@@ -45,9 +71,17 @@ class Bar:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._next = 0.0
+        self._stage = ""
 
     def __call__(self, done: int, total: int | None) -> None:
         """Writes the line, ten times a second at most."""
+        self.show("", done, total, "rows")
+
+    def show(self, stage: str, done: int, total: int | None, unit: str) -> None:
+        """Writes the line of a stage, ten times a second at most."""
+        if stage != self._stage:
+            self._stage, self._next = stage, 0.0
+        name = f"{stage}  " if stage else ""
         is_last = total is not None and done >= total
         now = time.monotonic()
         if now < self._next and not is_last:
@@ -55,9 +89,9 @@ class Bar:
         self._next = now + _SECONDS
         if total:
             filled = min(_WIDTH, _WIDTH * done // total)
-            line = f"{'█' * filled}{'░' * (_WIDTH - filled)} {done} of {total} rows"
+            line = f"{name}{'█' * filled}{'░' * (_WIDTH - filled)} {done} of {total} {unit}"
         else:
-            line = f"{done} rows"
+            line = f"{name}{done} {unit}"
         self._out.write(f"\r{line}\x1b[K" + ("\n" if is_last else ""))
         self._out.flush()
 

@@ -1,5 +1,5 @@
 """What the contract promises and a later version brings: the names, their signatures, and a refusal."""
-# ruff: noqa: ARG001, ARG002  # the signatures are the contract's
+# ruff: noqa: ARG002  # the signatures are the contract's
 
 from __future__ import annotations
 
@@ -10,62 +10,6 @@ from onnxscope.interventions import refuse
 
 class PromisedModel:
     """Methods of a model that are not built yet: each raises `NotImplementedYet`."""
-
-    def fit_probe(
-        self,
-        name: str,
-        X: Any,  # noqa: N803  # the contract's name, as scikit-learn's
-        y: Any,
-        *,
-        at: Any,
-        kind: str = "logistic",
-        reduce: Any = None,
-        params: Any = None,
-        test_size: float = 0.3,
-        test: Any = None,
-        cv: Any = None,
-        groups: Any = None,
-        metric: str | None = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        controls: bool = True,
-        overwrite: bool = False,
-        batch_size: int = 32,
-        progress: Any = None,
-        timeout: float | None = None,
-        seed: int = 0,
-        preprocess: Any = None,
-    ) -> NoReturn:
-        """Fits a probe on a hook point and keeps it beside the model. Not built yet."""
-        refuse("fit_probe")
-
-    def sweep(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        at: Any = "op:Relu",
-        kind: str = "logistic",
-        name: str | None = None,
-        *,
-        reduce: Any = None,
-        params: Any = None,
-        test_size: float = 0.3,
-        test: Any = None,
-        cv: Any = None,
-        groups: Any = None,
-        metric: str | None = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        controls: bool = True,
-        overwrite: bool = False,
-        batch_size: int = 32,
-        progress: Any = None,
-        timeout: float | None = None,
-        seed: int = 0,
-        preprocess: Any = None,
-    ) -> NoReturn:
-        """Fits one probe of the same kind at each of many hook points. Not built yet."""
-        refuse("sweep")
 
     def compare(self, other: Any, X: Any, at: Any = "*", tolerance: Any = None) -> NoReturn:  # noqa: N803
         """Finds the hook point where two models part. Not built yet."""
@@ -142,16 +86,3 @@ class PromisedModel:
     def report(self, X: Any, y: Any = None, out: str = "report.html") -> NoReturn:  # noqa: N803
         """Writes a report of all analyses. Not built yet."""
         refuse("report")
-
-
-class PromisedScope:
-    """Methods of a scope that are not built yet: each raises `NotImplementedYet`."""
-
-    def load_probe(self, path: Any, model: Any, at: Any = None) -> NoReturn:
-        """Brings a probe's ONNX file into the catalog. Not built yet."""
-        refuse("load_probe")
-
-
-def fit_probe(H: Any, y: Any, *, kind: str = "logistic", **params: Any) -> NoReturn:  # noqa: N803
-    """Fits a probe on activations already at hand. Not built yet."""
-    refuse("fit_probe")

@@ -54,6 +54,13 @@ class Reduction:
     k: int | None = None
     mask: str | Array | None = None
 
+    def __str__(self) -> str:
+        details = {"axis": self.axis, "index": self.index, "k": self.k}
+        given = [f"{name}={value}" for name, value in details.items() if value is not None]
+        if self.mask is not None:
+            given.append(f"mask={self.mask!r}" if isinstance(self.mask, str) else "mask=an array")
+        return f"{self.kind}({', '.join(given)})" if given else self.kind
+
 
 def mean(axis: int | None = None, mask: Mask = None) -> Reduction:
     """Averages over positions: `[row, position, feature]` gives `[row, feature]`."""
@@ -152,6 +159,19 @@ def to_message(reduction: Reduction, mask_name: str) -> pb.Reduction:
     elif reduction.mask is not None:
         message.mask_value = mask_name
     return message
+
+
+def from_message(message: pb.Reduction) -> Reduction:
+    """Returns the reduction of a message; a mask that was an array is named, and not there."""
+    name = pb.ReductionKind.Name(message.kind).removeprefix("REDUCTION_KIND_").lower()
+    which = message.WhichOneof("mask")
+    return Reduction(
+        name,
+        axis=message.axis if message.HasField("axis") else None,
+        index=message.index if message.HasField("index") else None,
+        k=message.top_count if message.HasField("top_count") else None,
+        mask=getattr(message, which) if which else None,
+    )
 
 
 def _mask(mask: Mask) -> str | Array | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,12 +9,13 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 
+from onnxscope.names import closest
+from onnxscope.probes.result import ProbeResult, ProbeResults
 from onnxscope.show import tables
 from onnxscope.show.table import Table
 from onnxscope.v1.codec import Value
 
 Shape: TypeAlias = tuple[int | str | None, ...]
-_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class HookPoints(Table[HookPoint]):
             for item in self._items:
                 if item.address == key:
                     return item
-            raise KeyError(_closest(key, self.addresses, "hook point"))
+            raise KeyError(closest(key, self.addresses, "hook point"))
         return self._items[key]
 
     def __contains__(self, key: object) -> bool:
@@ -141,7 +141,7 @@ class Models(Table[ModelInfo]):
             for item in reversed(self._items):
                 if item.name == key:
                     return item
-            raise KeyError(_closest(key, [item.name for item in self._items], "model"))
+            raise KeyError(closest(key, [item.name for item in self._items], "model"))
         return self._items[key]
 
     def __contains__(self, key: object) -> bool:
@@ -189,7 +189,7 @@ class Values(Mapping[str, Value]):
         try:
             return self._values[name]
         except KeyError:
-            raise KeyError(_closest(name, self._values, self._noun)) from None
+            raise KeyError(closest(name, self._values, self._noun)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -251,18 +251,18 @@ class Activations(Values):
         fidelity: Fidelity | None = None,
         timings: Mapping[str, float] | None = None,
         quantization: Mapping[str, Quantization] | None = None,
+        probes: Mapping[str, ProbeResult] | None = None,
     ) -> None:
         super().__init__(activations)
         self.quantization = dict(quantization or {})
         self.outputs = Values(outputs or {})
-        self.probes: Mapping[str, Any] = {}
+        self.probes = ProbeResults(probes or {})
         self.fidelity = fidelity or Fidelity()
         self.timings = dict(timings or {})
 
     def __repr__(self) -> str:
         blocks = [super().__repr__()]
-        if self.outputs:
-            blocks.append(repr(self.outputs))
+        blocks += [repr(part) for part in (self.outputs, self.probes) if part]
         return "\n\n".join(blocks)
 
 
@@ -277,11 +277,11 @@ class RunResult:
     """
 
     outputs: Values
-    probes: Mapping[str, Any] = field(default_factory=dict)
+    probes: ProbeResults = field(default_factory=ProbeResults)
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return repr(self.outputs)
+        return "\n\n".join(repr(part) for part in (self.outputs, self.probes) if part) or repr(self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +363,3 @@ def _look(value: Value) -> tuple[str, str]:
         return "dict", f"{len(value)} entries"
     array = np.asarray(value)
     return "string" if array.dtype.kind in "OUS" else array.dtype.name, tables.shape_text(array.shape)
-
-
-def _closest(name: object, known: Iterable[str], noun: str) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=_MAX_NAMES, cutoff=0.4) or names[:_MAX_NAMES]
-    listed = ", ".join(map(repr, near))
-    return f"no {noun} {name!r} here; " + (f"the closest are {listed}" if names else f"there are no {noun}s at all")

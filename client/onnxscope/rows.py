@@ -90,6 +90,11 @@ class Rows:
             raise ValueInvalidError("with carry= the batches are steps in time: give a list or an iterator of batches")
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether the model prescribes the number of rows of a run."""
+        return self._fixed is not None
+
+    @property
     def total(self) -> int | None:
         """Number of rows; None where they come lazily."""
         if isinstance(self.data, list | tuple) and self._is_batches and not self._carried:

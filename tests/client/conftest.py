@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
+from tests.client.fake_probes import FakeProbes
 from tests.messages import messages
 
 from onnxscope.v1 import (
@@ -26,6 +27,7 @@ from onnxscope.v1 import (
     capture_service_pb2_grpc,
     codec,
     model_service_pb2_grpc,
+    probe_service_pb2_grpc,
     tensor_pb2,
 )
 from onnxscope.v1 import (
@@ -92,6 +94,7 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
     tokens: list[str] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    probes: FakeProbes = field(default_factory=lambda: FakeProbes(refuse))
     target: str = ""
     stop: Callable[[], None] = lambda: None
 
@@ -205,6 +208,11 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
         for address in asked.selectors:
             if address != "forgotten":
                 yield from messages(ROLE_ACTIVATION, address, value)
+        for name in asked.probes:
+            labels = np.arange(len(value)) % 2
+            yield from messages(tensor_pb2.VALUE_ROLE_PROBE, f"{name}.labels", labels)
+            if name != "forgotten":
+                yield from messages(tensor_pb2.VALUE_ROLE_PROBE, f"{name}.scores", value[:, :2])
 
 
 def _chunks(requests: Iterator[Any], size: int) -> bytes:
@@ -220,7 +228,19 @@ def _plan(asked: capture_pb.CaptureSpec) -> capture_pb.CapturePlan:
     values = [capture_pb.PlannedValue(role=ROLE_ACTIVATION, name=name) for name in asked.selectors]
     if asked.outputs != capture_pb.OUTPUT_MODE_NONE:
         values.append(capture_pb.PlannedValue(role=ROLE_OUTPUT, name="y"))
-    return capture_pb.CapturePlan(values=values, unknown_count=len(values), node_count=1, model_node_count=2)
+    probes = [
+        capture_pb.PlannedProbe(
+            name=name,
+            address="h1",
+            kind="logistic",
+            classes={"integers": [0, 1]},
+            outputs={"labels": f"{name}.labels", "scores": f"{name}.scores"},
+        )
+        for name in asked.probes
+    ]
+    return capture_pb.CapturePlan(
+        values=values, unknown_count=len(values), node_count=1, model_node_count=2, probes=probes
+    )
 
 
 def _completed() -> capture_pb.CaptureCompleted:
@@ -240,11 +260,13 @@ def fake() -> Iterator[Fake]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
     capture_service_pb2_grpc.add_CaptureServiceServicer_to_server(servicer, server)
+    probe_service_pb2_grpc.add_ProbeServiceServicer_to_server(servicer.probes, server)
     servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     servicer.stop = lambda: server.stop(None).wait(5)
     server.start()
     yield servicer
     servicer.release.set()
+    servicer.probes.release.set()
     servicer.stop()
 
 

@@ -139,7 +139,7 @@ def test_errors_are_the_same(fake):
         with pytest.raises(KeyError, match="mine"):
             [acts async for acts in model.stream(failing(), "a")]
         with pytest.raises(onnxscope.NotImplementedYet):
-            await model.capture(ROWS, "a", probes=["p"])
+            await model.capture(ROWS, "a", interventions=["p"])
         with pytest.raises(onnxscope.NotImplementedYet):
             await model.health(ROWS)
         with pytest.raises(onnxscope.ModelNotFoundError, match="nor is there a file"):

@@ -303,7 +303,6 @@ def test_a_plan_binds_shapes(echo):
     ("asked", "feature"),
     [
         ({"interventions": [object()]}, "interventions"),
-        ({"probes": ["parity"]}, "probes"),
     ],
 )
 def test_what_is_promised_is_refused_and_not_ignored(fake, echo, asked, feature):

@@ -10,7 +10,9 @@ from onnxscope.cli import later
 from onnxscope.cli.capture import capture
 from onnxscope.cli.demo import demo
 from onnxscope.cli.inspect import inspect
+from onnxscope.cli.probe import probe
 from onnxscope.cli.serve import serve
+from onnxscope.cli.sweep import sweep
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -46,6 +48,8 @@ def start(
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
 app.command()(inspect)
 app.command()(capture)
+app.command()(probe)
+app.command()(sweep)
 app.command()(demo)
 for _name in later.COMMANDS:
     app.command(_name, context_settings=PASS_THROUGH)(later.command(_name))

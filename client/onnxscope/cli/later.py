@@ -11,8 +11,6 @@ from onnxscope.errors import NotImplementedYet
 Rest = Annotated[list[str] | None, typer.Argument(hidden=True)]
 
 COMMANDS = {
-    "probe": "Fit a small model on the activations of a hook point.",
-    "sweep": "Fit one probe of the same kind at each of many hook points.",
     "compare": "Find the hook point where two models part.",
     "health": "Find NaNs, infinities, and dead, saturated or exploding units.",
     "analyse": "Run one analysis of KIND: statistics, geometry, similarity, projection ...",
@@ -27,7 +25,7 @@ def command(name: str) -> Callable[[list[str] | None], None]:
         del rest
         with reporting():
             raise NotImplementedYet(
-                f"onnxscope {name} is not built yet; serve, inspect, capture and demo are",
+                f"onnxscope {name} is not built yet; serve, inspect, capture, probe, sweep and demo are",
                 {"feature": name},
             )
 

@@ -40,7 +40,7 @@ PALETTE = (
 SIGNED_COLOURS = "RdBu_r"
 GREY_COLOURS = "Greys"
 
-_STYLE: Any = {
+STYLE: Any = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
@@ -66,7 +66,7 @@ _PANEL_INCHES = 2.3
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         yield
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import probe_service_pb2 as probe_pb
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CHUNK_BYTES, Buffer, Part
 
@@ -166,6 +167,8 @@ CAPTURE_REQUEST = Envelope(capture_pb.CaptureRequest, "inputs")
 CAPTURE_RESPONSE = Envelope(capture_pb.CaptureResponse, "events", "value")
 STREAM_CAPTURE_REQUEST = Envelope(capture_pb.StreamCaptureRequest, "items", "input")
 STREAM_CAPTURE_RESPONSE = Envelope(capture_pb.StreamCaptureResponse, "events", "value")
+FIT_PROBE_REQUEST = Envelope(probe_pb.FitProbeRequest, "items", "input")
+SWEEP_REQUEST = Envelope(probe_pb.SweepRequest, "items", "input")
 
 
 class _UnusualError(Exception):

@@ -1,0 +1,1 @@
+"""Probes: small models trained on activations, and what an honest evaluation says of them."""
