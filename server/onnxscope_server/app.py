@@ -32,10 +32,12 @@ from onnxscope_server.api.probe_servicer import ProbeServicer
 from onnxscope_server.api.status import Gate
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
+from onnxscope_server.catalog.probes import ProbeLimits
 from onnxscope_server.domain import Segment
 from onnxscope_server.pipeline.batch_axes import BatchAxes
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures
+from onnxscope_server.pipeline.keeping import Keeping
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.pipeline.probes import Probing
 from onnxscope_server.pipeline.probing.targets import Targets
@@ -101,6 +103,7 @@ class Services:
             durable=settings.data is not None,
             runtime=Knowledge(opening),
             read_probe=metadata.read,
+            probe_limits=ProbeLimits(settings.max_probe_bytes, settings.probe_bytes, settings.max_probes),
         )
         runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
         sharing = _sharing(settings, opening, data / "shared", catalog)
@@ -122,7 +125,7 @@ class Services:
         captures = CaptureServicer(verb, batching, settings.max_input_bytes, memory)
         targets = Targets(verb, batching, batch_axes, runner)
         probing = Probing(targets, catalog.probes, predictor(opening), runner, settings, data / "sweeps")
-        probes = ProbeServicer(probing, settings.max_input_bytes)
+        probes = ProbeServicer(probing, Keeping(catalog, runner, trial), settings.max_input_bytes)
         return cls(
             settings, catalog, sessions, sharing, runner, trial, models, captures, probing, probes, memory, folder
         )

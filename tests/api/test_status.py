@@ -102,14 +102,14 @@ def test_bytes_that_are_no_message_are_told_so(server: str, method: str) -> None
 
 
 def test_errors_come_with_their_code_over_the_wire(server: str) -> None:
-    """A missing model is NOT_FOUND, an unbuilt service UNIMPLEMENTED."""
+    """A missing model is NOT_FOUND in every service."""
     with grpc.insecure_channel(server) as channel:
         with pytest.raises(grpc.RpcError) as missing:
             ModelServiceStub(channel).GetModel(GetModelRequest(model="nobody"))
         assert missing.value.code() == grpc.StatusCode.NOT_FOUND
-        with pytest.raises(grpc.RpcError) as unbuilt:
+        with pytest.raises(grpc.RpcError) as probeless:
             ProbeServiceStub(channel).ListProbes(ListProbesRequest(model="nobody"))
-        assert unbuilt.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert probeless.value.code() == grpc.StatusCode.NOT_FOUND
         plan = channel.unary_unary(
             "/onnxscope.v1.CaptureService/PlanCapture", request_serializer=PlanCaptureRequest.SerializeToString
         )

@@ -11,6 +11,7 @@ from tests.benchmarks import (
     long_stream,
     part_of_model,
     plans,
+    probes,
     small_calls,
     whole_model,
 )
@@ -20,6 +21,7 @@ MEASUREMENTS = (
     *whole_model.MEASUREMENTS,
     *plans.MEASUREMENTS,
     *part_of_model.MEASUREMENTS,
+    *probes.MEASUREMENTS,
     *against_peers.MEASUREMENTS,
     *batching.MEASUREMENTS,
     *small_calls.MEASUREMENTS,

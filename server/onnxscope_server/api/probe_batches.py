@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TypeAlias
 
 import numpy as np
@@ -37,7 +38,7 @@ async def opening(requests: AsyncIterator[Request]) -> Request:
     return first
 
 
-async def batches(first: Request, requests: AsyncIterator[Request], max_bytes: int) -> AsyncIterator[ProbeBatch]:
+async def batches(first: Request, requests: AsyncIterator[Request], max_bytes: int) -> AsyncGenerator[ProbeBatch, None]:
     """Yields each batch as soon as its end has come.
 
     Args:
@@ -51,26 +52,27 @@ async def batches(first: Request, requests: AsyncIterator[Request], max_bytes: i
     """
     inbox: _Inbox | None = None
     index = 0
-    async for item in _items(first, requests):
-        which = item.WhichOneof("item")
-        if which == "batch_start":
-            if inbox is not None or item.batch_start.index != index:
-                raise ValueInvalidError(
-                    f"batch {item.batch_start.index} starts where batch {index} is awaited", value="batch_start"
-                )
-            inbox = _Inbox(max_bytes)
-        elif inbox is None:
-            raise ValueInvalidError("a batch opens with batch_start", value="batch_start")
-        elif which == "input":
-            inbox.feed(item.input)
-        elif which == "batch_end":
-            yield inbox.batch()
-            inbox, index = None, index + 1
+    async with aclosing(_items(first, requests)) as items:
+        async for item in items:
+            which = item.WhichOneof("item")
+            if which == "batch_start":
+                if inbox is not None or item.batch_start.index != index:
+                    raise ValueInvalidError(
+                        f"batch {item.batch_start.index} starts where batch {index} is awaited", value="batch_start"
+                    )
+                inbox = _Inbox(max_bytes)
+            elif inbox is None:
+                raise ValueInvalidError("a batch opens with batch_start", value="batch_start")
+            elif which == "input":
+                inbox.feed(item.input)
+            elif which == "batch_end":
+                yield inbox.batch()
+                inbox, index = None, index + 1
     if inbox is not None:
         raise ValueInvalidError(f"the stream ended within batch {index}; close it with batch_end", value="batch_end")
 
 
-async def _items(first: Request, requests: AsyncIterator[Request]) -> AsyncIterator[capture_pb.StreamItem]:
+async def _items(first: Request, requests: AsyncIterator[Request]) -> AsyncGenerator[capture_pb.StreamItem, None]:
     for item in first.items:
         yield item
     async for request in requests:

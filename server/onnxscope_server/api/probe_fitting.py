@@ -34,8 +34,10 @@ class ProbeFitting:
         """Fits one probe."""
         first = await opening(requests)
         spec = spec_from_pb(first.spec)
-        rows = batches(first, requests, self._max_input_bytes)
-        async with aclosing(self._probing.fit(spec, rows, _caller(context))) as events:
+        async with (
+            aclosing(batches(first, requests, self._max_input_bytes)) as rows,
+            aclosing(self._probing.fit(spec, rows, _caller(context))) as events,
+        ):
             async for event in events:
                 if isinstance(event, Progress):
                     yield pb.FitProbeResponse(progress=_progress(event))
@@ -48,8 +50,11 @@ class ProbeFitting:
     async def Sweep(self, requests: AsyncIterator[pb.SweepRequest], context: Any) -> AsyncIterator[pb.SweepResponse]:
         """Fits a probe at each of many hook points."""
         first = await opening(requests)
-        rows = batches(first, requests, self._max_input_bytes)
-        async with aclosing(self._probing.sweep(spec_from_pb(first.spec), rows, _caller(context))) as events:
+        spec = spec_from_pb(first.spec)
+        async with (
+            aclosing(batches(first, requests, self._max_input_bytes)) as rows,
+            aclosing(self._probing.sweep(spec, rows, _caller(context))) as events,
+        ):
             async for event in events:
                 if isinstance(event, Progress):
                     yield pb.SweepResponse(progress=_progress(event))

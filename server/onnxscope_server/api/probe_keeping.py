@@ -1,4 +1,4 @@
-"""Keeps probes."""
+"""Keeps probes: messages <-> the verbs that keep them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,90 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from onnxscope.v1 import probe_service_pb2 as pb
-from onnxscope_server.errors import NotImplementedYetError
+from onnxscope_server.api.convert import reduction_from_pb
+from onnxscope_server.api.pages import page
+from onnxscope_server.api.probe_convert import probe_to_pb
+from onnxscope_server.catalog.probe_entry import ProbeEntry
+from onnxscope_server.errors import LimitExceededError, ValueInvalidError
+from onnxscope_server.pipeline.keeping import ImportSpec, Keeping, SparseAutoencoder
+from onnxscope_server.probes import metadata
 
-
-def _refusal() -> NotImplementedYetError:
-    return NotImplementedYetError(
-        "probes on the server are not built yet; capture activations and fit a probe on them",
-        feature="probes",
-    )
+_PIECE_BYTES = 1 << 20
 
 
 class ProbeKeeping:
-    """Keeps probes."""
+    """Keeps probes.
 
-    async def ListProbes(self, request: pb.ListProbesRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
+    Args:
+        keeping: the verbs.
+    """
 
-    async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
 
-    async def DeleteProbe(self, request: pb.DeleteProbeRequest, context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
+    async def ListProbes(self, request: pb.ListProbesRequest, context: Any) -> pb.ListProbesResponse:
+        """Lists the probes of a model."""
+        entries = await self._keeping.list(request.model, request.version)
+        found, token = page(entries, request.page_size, request.page_token)
+        return pb.ListProbesResponse(probes=[_to_pb(entry) for entry in found], next_page_token=token)
+
+    async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> pb.GetProbeResponse:
+        """Describes one probe, with its arrays where it is linear."""
+        probe = await self._keeping.get(request.model, request.version, request.name)
+        arrays = metadata.arrays(probe.onnx)
+        return pb.GetProbeResponse(probe=probe_to_pb(probe.info, probe.outputs, len(probe.onnx), arrays))
+
+    async def DeleteProbe(self, request: pb.DeleteProbeRequest, context: Any) -> pb.DeleteProbeResponse:
+        """Takes a probe out of the catalog."""
+        await self._keeping.delete(request.model, request.version, request.name)
+        return pb.DeleteProbeResponse()
 
     async def ExportProbe(self, request: pb.ExportProbeRequest, context: Any) -> AsyncIterator[pb.ExportProbeResponse]:
-        """Not built yet."""
-        raise _refusal()
-        yield
+        """Hands out a probe's file."""
+        probe = await self._keeping.get(request.model, request.version, request.name)
+        for start in range(0, len(probe.onnx), _PIECE_BYTES):
+            yield pb.ExportProbeResponse(data=probe.onnx[start : start + _PIECE_BYTES])
 
-    async def ImportProbe(self, requests: AsyncIterator[pb.ImportProbeRequest], context: Any) -> None:
-        """Not built yet."""
-        raise _refusal()
+    async def ImportProbe(self, requests: AsyncIterator[pb.ImportProbeRequest], context: Any) -> pb.ImportProbeResponse:
+        """Brings a file in as a probe."""
+        spec: ImportSpec | None = None
+        data = bytearray()
+        async for request in requests:
+            if request.HasField("spec") != (spec is None):
+                raise ValueInvalidError("the spec stands in the first message, and only there", value="spec")
+            spec = spec or _spec_from_pb(request.spec)
+            data += request.data
+            if len(data) > self._keeping.max_probe_bytes:
+                raise _too_large(spec.name, len(data), self._keeping.max_probe_bytes)
+        if spec is None:
+            raise ValueInvalidError("the first message must hold the spec", value="spec")
+        entry = await self._keeping.bring_in(spec, bytes(data))
+        return pb.ImportProbeResponse(probe=_to_pb(entry))
+
+
+def _to_pb(entry: ProbeEntry) -> pb.Probe:
+    return probe_to_pb(entry.info, entry.output_names, entry.byte_count)
+
+
+def _spec_from_pb(spec: pb.ImportSpec) -> ImportSpec:
+    how = spec.autoencoder
+    return ImportSpec(
+        name=spec.name,
+        model=spec.model,
+        version=spec.version,
+        address=spec.address,
+        reduction=reduction_from_pb(spec.reduction) if spec.HasField("reduction") else None,
+        overwrite=spec.overwrite,
+        autoencoder=SparseAutoencoder(how.activation, how.k, how.subtract_decoder_bias)
+        if spec.HasField("autoencoder")
+        else None,
+    )
+
+
+def _too_large(name: str, got: int, limit: int) -> LimitExceededError:
+    return LimitExceededError(
+        f"The file of {name!r} has at least {got} bytes, above the server's max_probe_bytes of {limit}.",
+        setting="max_probe_bytes",
+        limit=str(limit),
+        got=str(got),
+    )

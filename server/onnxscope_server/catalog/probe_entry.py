@@ -51,20 +51,14 @@ def of_another_model(name: str, found: str, wanted: str) -> ProbeInvalidError:
     )
 
 
-def described(data: bytes, info: ProbeInfo) -> ProbeEntry:
-    """Looks into a file.
+def described(model: CatalogModel, data: bytes, info: ProbeInfo) -> ProbeEntry:
+    """Returns what a catalog says of a file.
 
     Args:
+        model: as `as_model` gives it.
         data: the file.
         info: what is known of it.
-
-    Returns:
-        What a catalog would say of it.
-
-    Raises:
-        ProbeInvalidError: it is no probe.
     """
-    model = as_model(data, info.name)
     outputs = tuple((spec.name, spec.type) for spec in model.outputs)
     return ProbeEntry(info, digest_of(data), outputs, model.inputs[0].type, len(data))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.catalog.probe_entry import ProbeEntry, described, digest_of, of_another_model
+from onnxscope_server.catalog.probe_entry import ProbeEntry, as_model, described, digest_of, of_another_model
 from onnxscope_server.catalog.probe_files import SUFFIX, ProbeFiles
 from onnxscope_server.errors import (
     LimitExceededError,
@@ -22,6 +22,7 @@ from onnxscope_server.errors import (
     ProbeExistsError,
     ProbeInvalidError,
     ProbeNotFoundError,
+    ValueInvalidError,
 )
 from onnxscope_server.probe_domain import KeptProbe, ProbeInfo
 
@@ -96,7 +97,7 @@ class Probes:
         name = probe.info.name
         check_name(name)
         path = self._files.path(digest, name)
-        entry = replace(described(probe.onnx, probe.info), path=path)
+        entry = replace(described(as_model(probe.onnx, name), probe.onnx, probe.info), path=path)
         if probe.info.model_digest != digest:
             raise of_another_model(name, probe.info.model_digest, digest)
         with self._lock:
@@ -224,6 +225,7 @@ class Probes:
         if path.stat().st_size > self._limits.max_probe_bytes:
             raise self._too_large(path.name, path.stat().st_size)
         data = path.read_bytes()
+        model = as_model(data, path.name)
         info = self._read(data)
         if info is None:
             raise ProbeInvalidError(
@@ -231,7 +233,7 @@ class Probes:
                 probe=path.name,
                 detail="no metadata",
             )
-        entry = described(data, info if info.name else replace(info, name=path.stem))
+        entry = described(model, data, info if info.name else replace(info, name=path.stem))
         return replace(entry, path=path, read_only=read_only)
 
     def _bytes(self, entry: ProbeEntry, digest: str) -> bytes:

@@ -63,7 +63,9 @@ def _class_scores(kind: ProbeKind, estimator: Any, features: Array) -> Array:
 def _label_scores(kind: ProbeKind, estimator: Any, features: Array) -> Array:
     """Returns scores float64 [example, label]."""
     if kind == ProbeKind.MLP:
-        return np.asarray(estimator.predict_proba(features)).reshape(len(features), -1)
+        probabilities = np.asarray(estimator.predict_proba(features))
+        # one label alone is to scikit-learn two classes
+        return probabilities[:, -1:] if estimator.n_outputs_ == 1 else probabilities
     if kind == ProbeKind.RIDGE:
         return np.asarray(estimator.decision_function(features)).reshape(len(features), -1)
     if kind == ProbeKind.KNN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,14 @@ class Fits:
         return [entry.info.name for entry in self.services.catalog.probes.list(self.digest)]
 
 
-async def given(batches: Iterable[ProbeBatch]) -> AsyncIterator[ProbeBatch]:
+async def until(event: threading.Event) -> None:
+    """Waits until a thread has set an event."""
+    async with asyncio.timeout(10):
+        while not event.is_set():  # noqa: ASYNC110  # threads set no event of the loop
+            await asyncio.sleep(0.001)
+
+
+async def given(batches: Iterable[ProbeBatch]) -> AsyncGenerator[ProbeBatch, None]:
     """Gives batches as a caller does."""
     for batch in batches:
         yield batch

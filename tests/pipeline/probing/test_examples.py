@@ -39,7 +39,7 @@ def test_filling_rows_are_left_out() -> None:
 
 
 def test_positions_go_by_mask_and_label() -> None:
-    """Examples are what the mask keeps, of rows that count, with a label that is not -100; each knows its row and id."""
+    """Examples are what the mask keeps, with a label that is not -100; each knows its row and its id."""
     examples = Examples(POSITIONS, None, is_supervised=True)
     mask = np.array([[1, 1, 0], [1, 1, 1], [1, 1, 1]])
     ids = [[10, 11, 12], [13, 14, 15], [16, 17, 18]]

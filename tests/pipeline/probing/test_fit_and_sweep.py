@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxscope_server.domain import Reduction, ReductionKind
+from onnxscope_server.domain import CaptureSpec, Reduction, ReductionKind
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
@@ -21,9 +23,11 @@ from onnxscope_server.errors import (
 )
 from onnxscope_server.pipeline.probes import Progress
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
+from onnxscope_server.pipeline.probing.fitting import Fitting
+from onnxscope_server.pipeline.running import Call
 from onnxscope_server.probe_domain import KeptProbe, ProbeKind, ProbeSpec, Task
 
-from .conftest import cut, given, same_sign
+from .conftest import Fits, cut, given, same_sign, until
 
 Serve = Callable[..., Any]
 TOKENS = """(int64[r, s] ids, int64[r, s] mask) => (float[r, s, 2] y)
@@ -78,12 +82,10 @@ def test_wrong_requests_are_refused_before_a_row_is_read(fitting: Serve) -> None
         raise AssertionError("a row was read")
         yield
 
-    async def refused(fits: Any, spec: ProbeSpec, error: type[Exception], text: str, *, sweep: bool = False) -> None:
+    async def refused(fits: Fits, spec: ProbeSpec, error: type[Exception], text: str, *, sweep: bool = False) -> None:
         verb = fits.probing.sweep if sweep else fits.probing.fit
         with pytest.raises(error, match=text):
-            async with aclosing(verb(spec, unread(), "test")) as events:
-                async for _ in events:
-                    pass
+            await anext(verb(spec, unread(), "test"))
 
     async def main() -> None:
         async with fitting() as fits:
@@ -114,8 +116,6 @@ def test_activations_on_disk_teach_the_same(fitting: Serve) -> None:
     async def both(folder: Path) -> None:
         assert await main(folder / "a", 1 << 30) == pytest.approx(await main(folder / "b", 1), abs=0.02)
 
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(both(Path(folder)))
 
@@ -138,7 +138,8 @@ def test_positions_are_examples_and_their_tokens_control_types(fitting: Serve) -
             assert report.scores[0].value == 1.0
             assert report.input_score == 1.0
             assert probe.info.reduction == reduction
-            return wanted, report
+            assert report.train_count + report.test_count == 60
+            assert wanted > 100
 
     asyncio.run(main())
 
@@ -223,9 +224,7 @@ def test_kinds_without_labels_need_none(fitting: Serve) -> None:
     async def main() -> None:
         async with fitting() as fits:
             batches = [batch._replace(labels=None) for batch in same_sign()]
-            probe = await fits.fit(
-                fits.spec("h1", name="p", kind=ProbeKind.PCA, params={"n_components": 1}), batches
-            )
+            probe = await fits.fit(fits.spec("h1", name="p", kind=ProbeKind.PCA, params={"n_components": 1}), batches)
             assert probe.info.task is Task.UNSUPERVISED
             with pytest.raises(DataInvalidError, match="has no labels"):
                 await fits.fit(fits.spec("h1", name="q"), batches)
@@ -278,10 +277,6 @@ def test_calls_are_bounded(fitting: Serve) -> None:
 
 def test_fits_leave_the_loop_and_captures_alone(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a fit computes, the model runs for another caller."""
-    import threading
-
-    from onnxscope_server.pipeline.probing.fitting import Fitting
-
     begun, go_on = threading.Event(), threading.Event()
     original = Fitting.fit
 
@@ -295,12 +290,8 @@ def test_fits_leave_the_loop_and_captures_alone(fitting: Serve, monkeypatch: pyt
     async def main() -> None:
         async with fitting() as fits:
             fit = asyncio.create_task(fits.fit(fits.spec("h1", name="a"), same_sign()))
-            while not begun.is_set():
-                await asyncio.sleep(0.001)
+            await until(begun)
             captures = fits.services.captures._captures
-            from onnxscope_server.domain import CaptureSpec
-            from onnxscope_server.pipeline.running import Call
-
             prepared = await captures.prepare(CaptureSpec(fits.digest, selectors=("h1",)))
             result = await captures.run(prepared, Call({"x": np.ones((1, 4), np.float32)}, {}))
             assert result.activations["h1"].tolist() == [[1, -1]]

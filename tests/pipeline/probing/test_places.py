@@ -54,7 +54,7 @@ def test_a_reduction_over_the_rows_is_refused(axis: int, reduction: Reduction) -
 
 def test_a_hook_point_without_rows_is_an_error_that_says_so() -> None:
     """It names the hook point and how to leave it out."""
-    with pytest.raises(DataInvalidError, match="h has none: no axis of it grows with the batch.*'!h'"):
+    with pytest.raises(DataInvalidError, match=r"h has none: no axis of it grows with the batch.*'!h'"):
         places_of([point(2, None)], {"h": None}, {"h": 0})
 
 

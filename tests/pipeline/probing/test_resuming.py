@@ -1,4 +1,4 @@
-"""A named sweep goes on where it ended, for the same rows and settings only; a cancelled one leaves nothing half done."""
+"""A named sweep goes on where it ended, for the same rows and settings only; cancelled, it leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnxscope_server.pipeline.probing.batch import ProbeBatch
 from onnxscope_server.pipeline.probing.fitting import Fitting
 from onnxscope_server.probe_domain import KeptProbe, ProbeKind
 
-from .conftest import Fits, given, left_in, same_sign
+from .conftest import Fits, given, left_in, same_sign, until
 
 Serve = Callable[..., Any]
 POINTS = ("h1", "h2", "y")
@@ -79,8 +80,8 @@ def test_batches_that_were_captured_are_not_run_again(fitting: Serve, tmp_path: 
 
     async def main() -> None:
         async with fitting(data=data) as fits:
-            sweep = fits.probing.sweep(fits.spec(*POINTS, name="s"), given(batches), "test")
-            async with aclosing(sweep) as events:
+            sweep = partial(fits.probing.sweep, fits.spec(*POINTS, name="s"))
+            async with aclosing(given(batches)) as rows, aclosing(sweep(rows, "test")) as events:
                 async for event in events:
                     if isinstance(event, Progress) and event.row_count == 200:
                         break
@@ -157,13 +158,11 @@ def test_a_cancelled_fit_ends_soon_and_keeps_nothing(
                 ended.clear()
                 spec = fits.spec("h1", name=name or ("p" if verb == fits.fit else ""))
                 task = asyncio.create_task(verb(spec, same_sign()))
-                while not begun.is_set():
-                    await asyncio.sleep(0.001)
+                await until(begun)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                while not ended.is_set():
-                    await asyncio.sleep(0.001)
+                await until(ended)
             assert not fits.kept()
             # what has a name stays, to go on with
             left = left_in(tmp_path / "data" / "sweeps")
@@ -188,8 +187,7 @@ def test_a_server_that_closes_ends_its_fits(fitting: Serve, monkeypatch: pytest.
     async def main() -> None:
         async with fitting() as fits:
             task = asyncio.create_task(fits.fit(fits.spec("h1", name="p"), same_sign()))
-            while not begun.is_set():
-                await asyncio.sleep(0.001)
+            await until(begun)
             await fits.close()
             with pytest.raises(OnnxscopeServerError):
                 await task

@@ -77,7 +77,6 @@ class Fitting:
         task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
         rows, learner = self._prepared(spec, task, sample.rows, is_stored=sample.is_stored)
         has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
-        tell("fit")
         fitted, report = evaluate(
             spec,
             sample.labels,
@@ -105,8 +104,7 @@ class Fitting:
             report=replace(report, notes=(*report.notes, *sample.notes)),
             fit_seconds=time.time(),
         )
-        onnx = export.to_onnx(fitted, info)
-        export.check(onnx, fitted, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
+        onnx = export.faithful(fitted, info, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
         _check(stopped)
         return KeptProbe(info, onnx, hashlib.blake2b(onnx).hexdigest(), metadata.outputs(onnx))
 

@@ -13,6 +13,7 @@ from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
 from onnxscope_server.pipeline.running import Call
+from onnxscope_server.plan.inputs import check
 
 ACTIVATIONS = "activations"
 
@@ -70,6 +71,7 @@ class ModelSource:
 
     def extent(self, inputs: Mapping[str, Value]) -> int:
         """Returns the number of rows of inputs, filling included."""
+        check(self._prepared.model, inputs)
         for name, value in inputs.items():
             axis = self._axes.get(name, None if self._axes else 0)
             if axis is not None and isinstance(value, np.ndarray) and value.ndim > axis:

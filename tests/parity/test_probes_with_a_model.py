@@ -1,0 +1,355 @@
+"""Probes that run with a model: embedded, over gRPC and through shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, parser
+from tests.cut_everywhere import cut_everywhere
+from tests.served_probes import NONE, Array, Keeper, Linear
+
+import onnxscope
+from onnxscope.v1 import capture_service_pb2 as capture_pb
+
+SPATIAL_MEAN = capture_pb.Reduction(kind=capture_pb.REDUCTION_KIND_SPATIAL_MEAN)
+TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+    text (int64[row, position] ids, int64[row, position] mask) => (float[row, 2] y)
+    <float[5, 4] table = {0.5, 1, 2, 3, 4, -5, 6, 7, 8, 9, 1, 1, 2, -3, 4, 5, 6, 7, 8, -9},
+     float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> {
+        h = Gather (table, ids)  t = Tanh (h)  p = ReduceMean <axes = [1], keepdims = 0> (t)  y = MatMul (p, w) }"""
+LOOP = """<ir_version: 8, opset_import: ["" : 17]>
+    loop (float[row, 4] x, int64 n) => (float[row, 4] y) {
+        t = Constant <value = bool {1}> ()
+        y = Loop (n, t, x) <body = trip (int64 i, bool go, float[row, 4] v) => (bool on, float[row, 4] w) {
+            on = Identity (go)  h = Tanh (v)  w = Add (h, v) }> }"""
+FUNCTION = """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+    calls (float[row, 4] x) => (float[row, 4] y) { y = own.twice (x) }
+    <domain: "own", opset_import: ["" : 15]>
+    twice (a) => (b) { h = Tanh (a)  b = Add (h, h) }"""
+BRANCH = """<ir_version: 8, opset_import: ["" : 17]>
+    branch (float[row, 4] x, bool c) => (float[row, 4] y) {
+        y = If (c) <then_branch = a () => (float[row, 4] u) { h = Tanh (x)  u = Neg (h) },
+                    else_branch = b () => (float[row, 4] v) { v = Abs (x) }> }"""
+HALF = """<ir_version: 8, opset_import: ["" : 17]>
+    half (float[row, 4] x) => (float[row, 4] y) { h = Cast <to = 10> (x)  a = Erf (h)  y = Cast <to = 1> (a) }"""
+OLD = """<ir_version: 3, opset_import: ["" : 7]>
+    old (float[row, 4] x) => (float[row, 4] y) { h = Tanh (x)  y = Neg (h) }"""
+X = np.linspace(-2, 2, 20, dtype=np.float32).reshape(5, 4)
+
+
+@pytest.fixture
+def keeper(scope: onnxscope.Scope, request: pytest.FixtureRequest) -> Callable[[Any], Keeper]:
+    """Loads a model, from text, a file or a message, and keeps its probes; those of tests before are gone."""
+
+    def make(source: Any) -> Keeper:
+        proto = parser.parse_model(source) if isinstance(source, str) else source
+        embedded = request.node.callspec.params["scope"] == "embedded"
+        keeper = Keeper(scope, scope.load(proto).digest, None if embedded else request.getfixturevalue("server"))
+        for probe in keeper.call("ListProbes").probes:
+            keeper.call("DeleteProbe", name=probe.name)
+        return keeper
+
+    return make
+
+
+@pytest.fixture
+def images(rng: np.random.Generator) -> dict[str, Array]:
+    """Five images."""
+    return {"image": rng.random((5, 1, 8, 8), dtype=np.float32)}
+
+
+def test_probes_say_what_they_would_of_captured_activations(
+    keeper: Callable[[Any], Keeper], digits_path: Path, images: dict[str, Array]
+) -> None:
+    """At a matrix, behind a reduction, at an image that is flattened, twice at one place; outputs are the model's."""
+    digits = keeper(digits_path)
+    wide, mean, flat, other = Linear.drawn(64), Linear.drawn(32, 2), Linear.drawn(192, 5), Linear.drawn(64, 4, seed=1)
+    digits.bring_in("wide", wide.onnx(), "relu5")
+    digits.bring_in("mean", mean.onnx(17), "relu2", SPATIAL_MEAN)
+    digits.bring_in("pool/with ::odd* ünames", flat.onnx(), "pool2")
+    digits.bring_in("other", other.onnx(21), "relu5")
+    plain = digits.run(images)
+    found = digits.run(
+        images, "wide", "mean", "pool/with ::odd* ünames", "other", selectors=["relu5", "relu2", "pool2"]
+    )
+    wide.check(found, "wide", found.activations["relu5"])
+    mean.check(found, "mean", found.activations["relu2"].mean((2, 3)))
+    flat.check(found, "pool/with ::odd* ünames", found.activations["pool2"])
+    other.check(found, "other", found.activations["relu5"])
+    np.testing.assert_array_equal(found.outputs["logits"], plain.outputs["logits"])
+    assert not plain.plan.probes
+    assert [probe.name for probe in found.plan.probes][:2] == ["wide", "mean"]
+    assert found.plan.probes[0].kind == "onnx"
+
+
+def test_activations_stay_and_nodes_that_nothing_needs_are_cut(
+    keeper: Callable[[Any], Keeper], digits_path: Path, images: dict[str, Array]
+) -> None:
+    """Only labels and scores come; without outputs nothing behind the hook point runs."""
+    digits, early = keeper(digits_path), Linear.drawn(32, 2)
+    digits.bring_in("early", early.onnx(), "relu2", SPATIAL_MEAN)
+    whole = digits.run(images, "early")
+    alone = digits.run(images, "early", outputs=NONE)
+    assert not whole.activations
+    assert not alone.activations
+    assert not alone.outputs
+    assert set(alone.probed) == {"early::labels", "early::scores"}
+    for key, value in alone.probed.items():
+        np.testing.assert_allclose(whole.probed[key], value, rtol=1e-5)
+    # of 14 nodes of the model, 10 stand behind the hook point
+    assert whole.plan.node_count - alone.plan.node_count == 10
+    assert sum(value.nbytes for value in alone.probed.values()) < 1024 * 5
+
+
+def test_masks_of_a_probe_are_inputs_of_the_model(keeper: Callable[[Any], Keeper]) -> None:
+    """A mean over unmasked positions, and every unmasked position as a row, on a model of text."""
+    text, linear = keeper(TEXT), Linear.drawn(4)
+    mean, positions = (
+        capture_pb.Reduction(kind=kind, mask_input="mask")
+        for kind in (capture_pb.REDUCTION_KIND_MEAN, capture_pb.REDUCTION_KIND_POSITIONS)
+    )
+    text.bring_in("mean", linear.onnx(), "t", mean)
+    text.bring_in("positions", linear.onnx(), "t", positions)
+    inputs = {"ids": np.array([[0, 1, 2], [3, 4, 0]]), "mask": np.array([[1, 1, 0], [1, 0, 0]])}
+    found = text.run(inputs, "mean", "positions", selectors=["t"])
+    kept = [found.activations["t"][0, :2], found.activations["t"][1, :1]]
+    linear.check(found, "mean", np.stack([rows.mean(0) for rows in kept]))
+    linear.check(found, "positions", np.concatenate(kept))
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_a_probe_in_a_loop_speaks_in_every_iteration(keeper: Callable[[Any], Keeper], opset: int) -> None:
+    """Its outputs have the iteration as their first axis, whatever opset it was written in."""
+    loop, linear = keeper(LOOP), Linear.drawn(4)
+    loop.bring_in("trip", linear.onnx(opset), "Loop_0::body::h")
+    for outputs in (NONE, capture_pb.OUTPUT_MODE_UNMODIFIED):
+        found = loop.run({"x": X, "n": np.array(3)}, "trip", selectors=["Loop_0::body::h"], outputs=outputs)
+        for at, activations in enumerate(found.activations["Loop_0::body::h"]):
+            labels, scores = linear.says(activations)
+            np.testing.assert_array_equal(found.probe("trip", "labels")[at], labels)
+            np.testing.assert_allclose(found.probe("trip", "scores")[at], scores, rtol=1e-4)
+
+
+def test_a_probe_in_a_function_is_written_in_the_functions_opset(keeper: Callable[[Any], Keeper]) -> None:
+    """A local function imports operators of its own."""
+    calls, linear = keeper(FUNCTION), Linear.drawn(4)
+    calls.bring_in("inside", linear.onnx(), "twice_0::twice::h")
+    found = calls.run({"x": X}, "inside")
+    linear.check(found, "inside", np.tanh(X))
+    np.testing.assert_allclose(found.outputs["y"], 2 * np.tanh(X), rtol=1e-6)
+
+
+def test_a_probe_in_a_branch_is_silent_where_it_was_not_taken(keeper: Callable[[Any], Keeper]) -> None:
+    """Its outputs are None then."""
+    branch, linear = keeper(BRANCH), Linear.drawn(4)
+    branch.bring_in("then", linear.onnx(), "If_0::then_branch::h")
+    taken = branch.run({"x": X, "c": np.array(True)}, "then")
+    linear.check(taken, "then", np.tanh(X))
+    assert branch.run({"x": X, "c": np.array(False)}, "then").probed == {"then::labels": None, "then::scores": None}
+
+
+def test_half_precision_is_cast_and_outputs_stay(keeper: Callable[[Any], Keeper]) -> None:
+    """Where a probe keeps a cast that the optimiser takes away, the unmodified model runs beside."""
+    half, linear = keeper(HALF), Linear.drawn(4)
+    half.bring_in("rounded", linear.onnx(), "a")
+    plain = half.run({"x": X})
+    found = half.run({"x": X}, "rounded", selectors=["a"])
+    assert found.activations["a"].dtype == np.float16
+    linear.check(found, "rounded", found.activations["a"])
+    np.testing.assert_array_equal(found.outputs["y"], plain.outputs["y"])
+
+
+def test_an_old_model_gets_the_probe_in_its_own_opset(keeper: Callable[[Any], Keeper]) -> None:
+    """Opset 7 has the operators of a linear probe, in an older spelling."""
+    old, linear = keeper(OLD), Linear.drawn(4)
+    old.bring_in("linear", linear.onnx(), "h")
+    linear.check(old.run({"x": X}, "linear"), "linear", np.tanh(X))
+
+
+def test_a_stream_brings_probes_of_every_batch(
+    keeper: Callable[[Any], Keeper], digits_path: Path, rng: np.random.Generator
+) -> None:
+    """Batch after batch, of differing sizes."""
+    digits, linear = keeper(digits_path), Linear.drawn(64)
+    digits.bring_in("wide", linear.onnx(), "relu5")
+    batches = [{"image": rng.random((rows, 1, 8, 8), dtype=np.float32)} for rows in (3, 1, 3)]
+    answers = digits.stream(batches, "wide", selectors=["relu5"])
+    assert len(answers) == 3
+    for answer in answers:
+        linear.check(answer, "wide", answer.activations["relu5"])
+
+
+def test_what_a_stream_carries_stays_hidden_beside_probes(keeper: Callable[[Any], Keeper]) -> None:
+    """A stream without outputs feeds them back all the same."""
+    model = keeper(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        steps (float[row, 4] x, float[row, 4] state) => (float[row, 4] next) { h = Add (x, state)  next = Neg (h) }"""
+    )
+    linear = Linear.drawn(4)
+    model.bring_in("h", linear.onnx(), "h")
+    first = {"x": X, "state": np.zeros_like(X)}
+    one, two = model.stream([first, {"x": X}], "h", carry={"next": "state"}, outputs=NONE)
+    linear.check(one, "h", X)
+    linear.check(two, "h", X - X)
+    assert not one.outputs
+
+
+def test_segments_bring_probes_as_the_whole_does(
+    keeper: Callable[[Any], Keeper], digits_path: Path, images: dict[str, Array]
+) -> None:
+    """Cut wherever a graph can be cut, with the activations and without."""
+    digits, early, late = keeper(digits_path), Linear.drawn(32, 2), Linear.drawn(64)
+    digits.bring_in("early", early.onnx(), "relu2", SPATIAL_MEAN)
+    digits.bring_in("late", late.onnx(), "relu5")
+    with cut_everywhere():
+        found = digits.run(images, "late", "early", selectors=["*"], exact=True)
+    early.check(found, "early", found.activations["relu2"].mean((2, 3)))
+    late.check(found, "late", found.activations["relu5"])
+
+
+def test_another_probe_of_a_name_is_the_one_that_runs(keeper: Callable[[Any], Keeper]) -> None:
+    """Overwriting and deleting take effect with the next call, whatever sessions are kept."""
+    text, one, two = keeper(OLD), Linear.drawn(4), Linear.drawn(4, seed=1)
+    text.bring_in("p", one.onnx(), "h")
+    one.check(text.run({"x": X}, "p"), "p", np.tanh(X))
+    with pytest.raises(Exception, match="already") as error:
+        text.bring_in("p", two.onnx(), "h")
+    assert "ProbeExists" in type(error.value).__name__ or "probe" in str(error.value)
+    text.bring_in("p", two.onnx(), "h", overwrite=True)
+    two.check(text.run({"x": X}, "p"), "p", np.tanh(X))
+    text.call("DeleteProbe", name="p")
+    with pytest.raises(onnxscope.ProbeNotFoundError, match="'p'"):
+        text.run({"x": X}, "p")
+
+
+def test_every_output_of_a_file_of_ones_own_comes(keeper: Callable[[Any], Keeper]) -> None:
+    """Several outputs, one of which is the input itself and one a weight; other ranks than matrices; ai.onnx.ml."""
+    own = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+        own (float[n, 4] h) => (float[n, 4] same, float[2] w, float[n, 4] scaled, float[n, 4] twice)
+        <float[2] w = {1, 2}> {
+            same = Identity (h)
+            scaled = ai.onnx.ml.Scaler <offset = [0.0], scale = [2.0]> (h)  twice = Add (h, h) }"""
+    )
+    model = keeper(OLD.replace(": 7", ": 17").replace("ir_version: 3", "ir_version: 8"))
+    assert list(model.bring_in("own", own.SerializeToString(), "h").outputs) == ["same", "w", "scaled", "twice"]
+    found = model.run({"x": X}, "own", selectors=["h"])
+    h = found.activations["h"]
+    for name, value in (("same", h), ("w", [1, 2]), ("scaled", 2 * h), ("twice", 2 * h)):
+        np.testing.assert_array_equal(found.probe("own", name), value)
+
+
+def test_planning_says_what_probes_bring(keeper: Callable[[Any], Keeper]) -> None:
+    """PlanCapture names the probes, their outputs and fewer nodes, without running."""
+    model = keeper(LOOP.replace("y) {", "y, float[row, 4] z) { g = Neg (x)  z = Abs (g)", 1))
+    model.bring_in("p", Linear.drawn(4).onnx(), "g")
+    request = capture_pb.PlanCaptureRequest(spec=model.spec(["p"], outputs=NONE))
+    plan = model._link.unary("CaptureService/PlanCapture", request, timeout=60).plan
+    (planned,) = plan.probes
+    assert dict(planned.outputs) == {"labels": "p::labels", "scores": "p::scores"}
+    assert not plan.values
+    assert planned.address == "g"
+
+
+def _with(linear: bytes, change: Callable[[onnx.ModelProto], object]) -> bytes:
+    proto = onnx.ModelProto.FromString(linear)
+    change(proto)
+    return proto.SerializeToString()
+
+
+def _second_input(proto: onnx.ModelProto) -> None:
+    proto.graph.input.add().CopyFrom(helper.make_tensor_value_info("other", 1, [1]))
+
+
+def _integers(proto: onnx.ModelProto) -> None:
+    del proto.graph.node[:], proto.graph.output[:]
+    proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    proto.graph.node.append(helper.make_node("Neg", ["x"], ["y"]))
+    proto.graph.output.append(helper.make_tensor_value_info("y", onnx.TensorProto.INT64, None))
+
+
+def _external(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+
+
+def _unknown_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].op_type = "NoSuchThing"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (_second_input, "one input"),
+        (_integers, "no array of floats"),
+        (_external, "other files|external"),
+        (_unknown_operator, "no probe"),
+    ],
+)
+def test_files_that_are_no_probe_are_refused(
+    keeper: Callable[[Any], Keeper], change: Callable[[onnx.ModelProto], None], why: str
+) -> None:
+    """The error says what is wrong; nothing is kept."""
+    model = keeper(OLD)
+    with pytest.raises(Exception, match=why):
+        model.bring_in("bad", _with(Linear.drawn(4).onnx(), change), "h")
+    assert not model.call("ListProbes").probes
+
+
+def test_a_probe_that_does_not_fit_is_refused(keeper: Callable[[Any], Keeper], digits_path: Path) -> None:
+    """Another number of features, no such hook point, a hook point left out, garbage, a name that is none."""
+    digits = keeper(digits_path)
+    linear = Linear.drawn(63).onnx()
+    for name, data, address, why in (
+        ("p", linear, "relu5", "63 features and there are 64"),
+        ("p", linear, "relu9", "relu5|Closest"),
+        ("p", linear, "", "hook point"),
+        ("p", b"garbage", "relu5", "no probe"),
+        ("", linear, "relu5", "name"),
+    ):
+        with pytest.raises(Exception, match=why):
+            digits.bring_in(name, data, address)
+    with pytest.raises(onnxscope.ProbeNotFoundError, match="there are none"):
+        digits.run({"image": np.zeros((1, 1, 8, 8), np.float32)}, "nobody")
+
+
+def test_a_probe_that_old_operators_cannot_say_is_refused_when_it_comes(keeper: Callable[[Any], Keeper]) -> None:
+    """Not when it is first used."""
+    own = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> own (float[n, 4] h) => (float[n, 4] y) { y = HardSwish (h) }'
+    )
+    with pytest.raises(Exception, match="HardSwish of opset 17 can't be said in the model's opset 7"):
+        keeper(OLD).bring_in("own", own.SerializeToString(), "h")
+
+
+def test_a_probe_of_another_model_or_place_is_refused(keeper: Callable[[Any], Keeper]) -> None:
+    """Its file says what it was made for, and that counts."""
+    old = keeper(OLD)
+    old.bring_in("p", Linear.drawn(4).onnx(), "h")
+    data = old.exported("p")
+    old.call("DeleteProbe", name="p")
+    assert old.bring_in("", data).address == "h"
+    other = keeper(OLD.replace("Neg", "Abs"))
+    with pytest.raises(Exception, match="made for the model"):
+        other.bring_in("p", data, "h")
+
+
+def test_lists_come_in_pages(keeper: Callable[[Any], Keeper]) -> None:
+    """By name, as many as asked for at a time."""
+    old = keeper(OLD)
+    for name in ("c", "a", "b/x"):
+        old.bring_in(name, Linear.drawn(4).onnx(), "h")
+    first = old.call("ListProbes", page_size=2)
+    rest = old.call("ListProbes", page_size=2, page_token=first.next_page_token)
+    assert [probe.name for page in (first, rest) for probe in page.probes] == ["a", "b/x", "c"]
+    assert not rest.next_page_token
+    probe = old.call("GetProbe", name="b/x").probe
+    assert (probe.address, probe.kind, list(probe.outputs)) == ("h", "onnx", ["labels", "scores"])
+    assert probe.byte_count == len(old.exported("b/x"))
