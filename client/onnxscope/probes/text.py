@@ -78,7 +78,9 @@ def _curve(report: ProbeReport) -> list[str]:
     rows = [str(point.row_count) for point in report.learning_curve]
     scores = [score_text(point.score) for point in report.learning_curve]
     widths = [max(map(len, column)) for column in zip(rows, scores, strict=True)]
-    texts = ["  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in (rows, scores)]
+    texts = [
+        "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in (rows, scores)
+    ]
     names = ("learned from", f"gives {report.metric}")
     width = max(map(len, names))
     return [
