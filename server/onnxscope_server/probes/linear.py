@@ -111,23 +111,31 @@ def layer(
 
 def _is_small(affine: Affine, center: Array, scale: Array | None) -> bool:
     """Says whether subtracting the center after multiplying loses nothing that counts."""
-    spread = np.linalg.norm(affine.coef * (1.0 if scale is None else scale), axis=1)
+    if scale is None:
+        return False
+    spread = np.linalg.norm(affine.coef * scale, axis=1)
     return bool((np.linalg.norm(affine.coef * center, axis=1) <= _FOLDED_SHARE * spread).all())
 
 
 def arrays(constants: dict[str, Array], *, two_classes: bool) -> dict[str, Array]:
     """Returns "coef" float64 [row, feature] and "intercept" [row] of a layer's constants, with nothing to subtract.
 
+    Nothing where the constants, by their names, are not such as `layer` makes.
+
     Args:
-        constants: by name.
+        constants: float32 or float64, by name.
         two_classes: of the two rows [-d, d], the second is the one that scikit-learn has.
     """
-    coef = constants[COEF].astype(np.float64)
-    intercept = constants[INTERCEPT].astype(np.float64)
-    if CENTER in constants:
-        intercept = intercept - coef @ constants[CENTER].astype(np.float64)
+    nothing = np.zeros(0)
+    coef = constants.get(COEF, nothing).astype(np.float64)
+    intercept = constants.get(INTERCEPT, nothing).astype(np.float64)
+    if coef.ndim != 2 or intercept.shape != coef.shape[:1]:  # noqa: PLR2004 - [row, feature]
+        return {}
+    center = constants.get(CENTER, np.zeros(coef.shape[1])).astype(np.float64)
+    if center.shape != coef.shape[1:]:
+        return {}
     rows = slice(1, None) if two_classes else slice(None)
-    return {"coef": coef[rows], "intercept": intercept[rows]}
+    return {"coef": coef[rows], "intercept": (intercept - coef @ center)[rows]}
 
 
 def perceptron(
