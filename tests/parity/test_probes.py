@@ -19,6 +19,19 @@ import onnxscope
 # nothing of one test's probes is in another's way on the server that they share
 NAMES = (f"probe{number}" for number in itertools.count())
 ROWS = 240
+KINDS = [
+    "logistic",
+    "svm",
+    "ridge",
+    "mean_difference",
+    "mass_mean",
+    "lda",
+    "nearest_centroid",
+    "knn",
+    "mlp",
+    "pca",
+    "kmeans",
+]
 
 
 def network(rows: int | str = "row") -> bytes:
@@ -109,22 +122,7 @@ def test_a_probe_runs_as_part_of_the_graph(model: Any, x: np.ndarray, y: np.ndar
     np.testing.assert_allclose(probe.predict_proba(x, batch_size=1000), result.probes[name].scores, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "logistic",
-        "svm",
-        "ridge",
-        "mean_difference",
-        "mass_mean",
-        "lda",
-        "nearest_centroid",
-        "knn",
-        "mlp",
-        "pca",
-        "kmeans",
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_fitted_kept_and_run(x: np.ndarray, y: np.ndarray, kind: str) -> None:
     """Labels and scores have the shapes that the contract says."""
     unsupervised = kind in ("pca", "kmeans")
@@ -205,7 +203,7 @@ def test_a_probe_moves_in_its_file(model: Any, x: np.ndarray, y: np.ndarray, nam
         moved = other.load_probe(path, there)
         assert (moved.name, moved.at, moved.kind, moved.report) == (name, "kept", "lda", probe.report)
         np.testing.assert_array_equal(moved.predict(x), probe.predict(x))
-        with pytest.raises(onnxscope.ProbeExistsError):
+        with pytest.raises(onnxscope.ProbeInvalidError, match="fitted at 'kept'"):
             other.load_probe(path.read_bytes(), there, at="lost")
         with pytest.raises(onnxscope.ProbeInvalidError):
             other.load_probe(path, other.load(network(32)))
@@ -267,7 +265,7 @@ def test_activations_at_hand_need_no_scope(x: np.ndarray, y: np.ndarray, tmp_pat
     report, predicted = asyncio.run(use())
     assert report == probe.report
     np.testing.assert_array_equal(predicted, probe.predict(x))
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     with pytest.raises(onnxscope.ValueInvalidError, match="no model"):
         onnxscope.fit_probe(x, y, controls="shuffled")
 
@@ -294,7 +292,7 @@ def test_coroutines_fit_and_run_the_same(server: str, x: np.ndarray, y: np.ndarr
 
 
 def test_errors_say_what_to_do(model: Any, x: np.ndarray, y: np.ndarray, name: str) -> None:
-    """A single class, a hook point that is not there, a kind that is not there, a parameter, and a name that is taken."""
+    """A single class, a hook point, a kind, a parameter that are not there, and a name that is taken."""
     cases: list[tuple[Any, Any, dict[str, Any]]] = [
         (onnxscope.DataInvalidError, np.zeros(ROWS, np.int64), {}),
         (onnxscope.HookPointNotFoundError, y, {"at": "keept"}),
