@@ -94,7 +94,7 @@ def test_a_sweep_says_where_a_label_is_and_where_it_is_lost(
     with onnxscope.local() as other:
         here = other.load(network()).sweep(x, y, at=["kept", "lost"], kind="lda", name=name)
     assert {address: probe.report for address, probe in here.items()} == {a: p.report for a, p in sweep.items()}
-    again = model.sweep(x, y, at=["kept", "lost"], kind="lda", name=name)
+    again = model.sweep(x, y, at=["lost", "kept"], kind="lda", name=name)
     assert again.resumed_count == 2
     assert again["kept"].report == sweep["kept"].report
 
