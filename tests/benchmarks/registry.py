@@ -13,6 +13,7 @@ from tests.benchmarks import (
     plans,
     probes,
     small_calls,
+    sweeping,
     whole_model,
 )
 from tests.benchmarks.figures import Bench, Outcome
@@ -22,6 +23,7 @@ MEASUREMENTS = (
     *plans.MEASUREMENTS,
     *part_of_model.MEASUREMENTS,
     *probes.MEASUREMENTS,
+    *sweeping.MEASUREMENTS,
     *against_peers.MEASUREMENTS,
     *batching.MEASUREMENTS,
     *small_calls.MEASUREMENTS,
