@@ -33,7 +33,10 @@ QUICK: dict[ProbeKind, dict[str, Any]] = {
     ProbeKind.KMEANS: {"n_clusters": 4},
 }
 FEATURES = ("plain", "badly scaled")
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # that scikit-learn did not converge, met constant features ...
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # classes without any spread
+]
 
 
 def activations(scaling: str = "plain", count: int = 120, feature_count: int = 9) -> np.ndarray:

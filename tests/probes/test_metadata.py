@@ -172,6 +172,27 @@ def test_unknown_fields():
 
 
 @pytest.mark.parametrize(
+    "constants",
+    [
+        "float[2, 3] coef = {1, 2, 3, 4, 5, 6}",
+        "float[2, 3] coef = {1, 2, 3, 4, 5, 6}, float[3] intercept = {1, 2, 3}",
+        "float[3] coef = {1, 2, 3}, float[1] intercept = {1}",
+        "float[2, 3] coef = {1, 2, 3, 4, 5, 6}, float[2] intercept = {1, 2}, float[2] center = {1, 2}",
+        'string[2, 3] coef = {"a", "b", "c", "d", "e", "f"}, float[2] intercept = {1, 2}',
+        "float[2, 3] coef = {1, 2}, float[2] intercept = {1, 2}",
+        'float[2, 3] coef = ["location": "/etc/hostname"], float[2] intercept = {1, 2}',
+    ],
+)
+def test_arrays_of_other_origin(constants):
+    """A file that says it is a linear probe, but was made elsewhere, has no arrays rather than wrong ones."""
+    data = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 13]>
+        other (float[N, 3] x) => (float[N, 3] y) <{constants}> {{ y = Relu(x) }}
+    """).SerializeToString()
+    assert metadata.arrays(metadata.written(data, INFO)) == {}
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "no ONNX file"),

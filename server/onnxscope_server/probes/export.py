@@ -25,6 +25,8 @@ SCORE_TOLERANCE = 1e-4
 TIE_TOLERANCE = 1e-5
 # a score that is a share of votes, not a logit
 _SHARES = frozenset({ProbeKind.KNN})
+# computed in float64 in any case; see `distances`
+_DOUBLE = frozenset({ProbeKind.KNN, ProbeKind.NEAREST_CENTROID, ProbeKind.KMEANS})
 
 
 def to_onnx(fitted: Fitted, info: ProbeInfo, *, double: bool = False) -> bytes:
@@ -39,9 +41,11 @@ def to_onnx(fitted: Fitted, info: ProbeInfo, *, double: bool = False) -> bytes:
         DataInvalidError: it can't be kept as ONNX: it would be too large, or has a metric that ONNX lacks.
     """
     graph = GraphWriter(fitted.feature_count)
+    double = double or fitted.kind in _DOUBLE
     value, score_count = _decision(graph, fitted, double=double)
-    probabilities = _probabilities(graph, fitted, value)
-    graph.output(SCORES, graph.cast(probabilities, np.float32), onnx.TensorProto.FLOAT, score_count)
+    scores = _probabilities(graph, fitted, value)
+    scores = graph.cast(scores, np.float32) if double else scores
+    graph.output(SCORES, scores, onnx.TensorProto.FLOAT, score_count)
     if fitted.task == Task.CLASSES:
         which = graph.add("ArgMax", value, axis=1, keepdims=0)
         classes = np.array(fitted.classes)
@@ -51,8 +55,7 @@ def to_onnx(fitted: Fitted, info: ProbeInfo, *, double: bool = False) -> bytes:
         graph.output(LABELS, graph.add("Gather", known, which), data_type)
     elif fitted.task == Task.MULTILABEL:
         half = 0.5 if fitted.kind in _SHARES else 0.0
-        dtype = np.float64 if _is_double(fitted, double=double) else np.float32
-        there = graph.add("Greater", value, graph.number(half, dtype))
+        there = graph.add("Greater", value, graph.number(half, np.float64 if double else np.float32))
         graph.output(LABELS, there, onnx.TensorProto.BOOL, score_count)
     elif fitted.kind == ProbeKind.KMEANS:
         graph.output(LABELS, graph.add("ArgMax", value, axis=1, keepdims=0), onnx.TensorProto.INT64)
@@ -77,9 +80,9 @@ def faithful(fitted: Fitted, info: ProbeInfo, activations: Array, predictor: Pre
     try:
         check(single, fitted, activations, predictor)
     except ProbeUnfaithfulError:
-        double = to_onnx(fitted, info, double=True)
-        if double == single:  # computes in float64 anyway
+        if fitted.kind in _DOUBLE:
             raise
+        double = to_onnx(fitted, info, double=True)
         check(double, fitted, activations, predictor)
         return double
     return single
@@ -149,10 +152,6 @@ def _decision(graph: GraphWriter, fitted: Fitted, *, double: bool) -> tuple[str,
         return linear.perceptron(graph, value, fitted, scale, dtype), len(fitted.classes) or estimator.n_outputs_
     affine = linear.of_activation(linear.of_estimator(fitted), fitted.scaler)
     return linear.layer(graph, value, affine, scale, dtype), len(affine.coef)
-
-
-def _is_double(fitted: Fitted, *, double: bool) -> bool:
-    return double or fitted.kind in {ProbeKind.KNN, ProbeKind.NEAREST_CENTROID, ProbeKind.KMEANS}
 
 
 def _probabilities(graph: GraphWriter, fitted: Fitted, value: str) -> str:

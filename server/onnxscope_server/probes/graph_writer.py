@@ -34,7 +34,8 @@ class GraphWriter:
         self._feature_count = feature_count
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
-        self._outputs: dict[str, onnx.ValueInfoProto] = {}
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._output_names: dict[str, str] = {}
         self._bytes = 0
 
     def constant(self, array: Array, name: str | None = None) -> str:
@@ -68,9 +69,9 @@ class GraphWriter:
         return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def output(self, name: str, value: str, data_type: int, *shape: int) -> None:
-        """Makes `value` [example, *shape], of an ONNX data type, an output of the graph under a name of its own."""
-        self._nodes.append(helper.make_node("Identity", [value], [name]))
-        self._outputs[name] = helper.make_tensor_value_info(name, data_type, ["example", *shape])
+        """Makes `value` [example, *shape], of an ONNX data type, an output, which `model` gives its name."""
+        self._output_names[value] = name
+        self._outputs.append(helper.make_tensor_value_info(name, data_type, ["example", *shape]))
 
     def model(self, too_large: Callable[[str], Exception]) -> onnx.ModelProto:
         """Returns the finished model.
@@ -81,7 +82,10 @@ class GraphWriter:
         if self._bytes > CONSTANT_LIMIT_BYTES:
             raise too_large(f"an ONNX file holds less than 2 GiB, and this would have {self._bytes / 2**30:.1f} GiB")
         activation = helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, ["example", self._feature_count])
-        graph = helper.make_graph(self._nodes, "probe", [activation], list(self._outputs.values()), self._constants)
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [self._output_names.get(name, name) for name in names]
+        graph = helper.make_graph(self._nodes, "probe", [activation], self._outputs, self._constants)
         return helper.make_model(
             graph,
             producer_name="onnxscope",

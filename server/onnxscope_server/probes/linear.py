@@ -9,7 +9,6 @@ is exact for x near c, and what c lacks of the mean goes into the bias:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +57,15 @@ def of_estimator(fitted: Fitted) -> Affine:
         return Affine(coef, intercept)
     coef = np.atleast_2d(estimator.coef_)
     intercept = np.broadcast_to(estimator.intercept_, len(coef))
-    if len(fitted.classes) == len(coef) + 1:
-        return Affine(np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept]))
-    return Affine(coef, intercept)
+    return _of_classes(fitted, Affine(coef, intercept))
+
+
+def _of_classes(fitted: Fitted, affine: Affine) -> Affine:
+    """Returns two rows [-d, d] in place of the one that scikit-learn has for two classes."""
+    if len(fitted.classes) != len(affine.coef) + 1:
+        return affine
+    coef, intercept = affine.coef, affine.intercept
+    return Affine(np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept]), affine.center)
 
 
 def _of_pca(estimator: Any) -> Affine:
@@ -111,23 +116,31 @@ def layer(
 
 def _is_small(affine: Affine, center: Array, scale: Array | None) -> bool:
     """Says whether subtracting the center after multiplying loses nothing that counts."""
-    spread = np.linalg.norm(affine.coef * (1.0 if scale is None else scale), axis=1)
+    if scale is None:
+        return False
+    spread = np.linalg.norm(affine.coef * scale, axis=1)
     return bool((np.linalg.norm(affine.coef * center, axis=1) <= _FOLDED_SHARE * spread).all())
 
 
 def arrays(constants: dict[str, Array], *, two_classes: bool) -> dict[str, Array]:
     """Returns "coef" float64 [row, feature] and "intercept" [row] of a layer's constants, with nothing to subtract.
 
+    Nothing where the constants, by their names, are not such as `layer` makes.
+
     Args:
-        constants: by name.
+        constants: float32 or float64, by name.
         two_classes: of the two rows [-d, d], the second is the one that scikit-learn has.
     """
-    coef = constants[COEF].astype(np.float64)
-    intercept = constants[INTERCEPT].astype(np.float64)
-    if CENTER in constants:
-        intercept = intercept - coef @ constants[CENTER].astype(np.float64)
+    nothing = np.zeros(0)
+    coef = constants.get(COEF, nothing).astype(np.float64)
+    intercept = constants.get(INTERCEPT, nothing).astype(np.float64)
+    if coef.ndim != 2 or intercept.shape != coef.shape[:1]:  # noqa: PLR2004 - [row, feature]
+        return {}
+    center = constants.get(CENTER, np.zeros(coef.shape[1])).astype(np.float64)
+    if center.shape != coef.shape[1:]:
+        return {}
     rows = slice(1, None) if two_classes else slice(None)
-    return {"coef": coef[rows], "intercept": intercept[rows]}
+    return {"coef": coef[rows], "intercept": (intercept - coef @ center)[rows]}
 
 
 def perceptron(
@@ -135,18 +148,11 @@ def perceptron(
 ) -> str:
     """Adds all layers of a multi-layer perceptron but the activation of the last one; for two classes [-d, d]."""
     estimator = fitted.estimator
-    layers: Sequence[Affine] = [
-        Affine(weights.T, bias) for weights, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True)
-    ]
+    layers = [Affine(weights.T, bias) for weights, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True)]
+    layers[0] = of_activation(layers[0], fitted.scaler)
+    layers[-1] = _of_classes(fitted, layers[-1])
     for index, affine in enumerate(layers):
-        of_value = affine if index else of_activation(affine, fitted.scaler)
-        if index == len(layers) - 1 and len(fitted.classes) == len(affine.coef) + 1:
-            of_value = Affine(
-                np.concatenate([-of_value.coef, of_value.coef]),
-                np.concatenate([-of_value.intercept, of_value.intercept]),
-                of_value.center,
-            )
-        value = layer(graph, value, of_value, None if index else scale, dtype, f"layer_{index}_")
+        value = layer(graph, value, affine, None if index else scale, dtype, f"layer_{index}_")
         if index < len(layers) - 1 and estimator.activation != "identity":
             value = graph.add({"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}[estimator.activation], value)
     return value

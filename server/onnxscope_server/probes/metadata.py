@@ -10,6 +10,7 @@ files of later versions of the same format can be read.
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import enum
 import json
@@ -83,12 +84,18 @@ def arrays(data: bytes) -> dict[str, Array]:
     info = _info(model)
     if info is None or info.kind not in linear.LINEAR:
         return {}
-    names = {linear.COEF, linear.INTERCEPT, linear.CENTER}
-    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in names}
-    if not {linear.COEF, linear.INTERCEPT} <= set(constants):  # of another origin
-        return {}
     two_classes = info.task == Task.CLASSES and len(info.classes) == 2  # noqa: PLR2004 - it has the rows [-d, d]
-    return linear.arrays(constants, two_classes=two_classes)
+    return linear.arrays(_constants(model), two_classes=two_classes)
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, Array]:
+    """Returns the numbers that a file of any origin holds, by name."""
+    constants = {}
+    for one in model.graph.initializer:
+        if one.data_type in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE} and not one.external_data:
+            with contextlib.suppress(ValueError, TypeError):  # fewer numbers than the shape says
+                constants[one.name] = numpy_helper.to_array(one)
+    return constants
 
 
 def parsed(data: bytes) -> onnx.ModelProto:
