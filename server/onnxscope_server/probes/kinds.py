@@ -53,6 +53,7 @@ _REGRESSORS: Mapping[ProbeKind, Make] = {
 }
 _UNSUPERVISED: Mapping[ProbeKind, Make] = {ProbeKind.PCA: PCA, ProbeKind.KMEANS: lambda: KMeans(n_init="auto")}
 _CLOSED = (ProbeKind.MEAN_DIFFERENCE, ProbeKind.MASS_MEAN)
+PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})  # scores are probabilities
 _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})

@@ -9,8 +9,7 @@ from sklearn.metrics import pairwise_distances
 
 from onnxscope_server.domain import Array
 from onnxscope_server.probe_domain import Fitted, ProbeKind, Task
-
-PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})
+from onnxscope_server.probes.kinds import PROBABILISTIC
 
 
 def predictions(fitted: Fitted, activations: Array) -> dict[str, Array]:
