@@ -143,7 +143,6 @@ def _mlp(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
             if data.weights is not None:
                 more["sample_weight"] = data.weights[chosen]
             estimator.partial_fit(activations, target[chosen], **more)
-            estimator.n_iter_ = 0  # it counts blocks for epochs, and would warn of too many
             loss += estimator.loss_ * len(chosen) / len(data)
         unimproved = unimproved + 1 if loss > best - estimator.tol else 0
         best = min(best, loss)
