@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from onnxscope_server.errors import DataInvalidError, LimitExceededError
+from onnxscope_server.errors import DataInvalidError, LimitExceededError, RunCancelledError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes import batches, kinds
 from onnxscope_server.probes.predict import predictions
@@ -240,6 +240,28 @@ def test_parameters_out_of_range():
     for kind, params in ((ProbeKind.RIDGE, {"alpha": -1.0}), (ProbeKind.MLP, {"alpha": "x"})):
         with pytest.raises(DataInvalidError, match="alpha"):
             _fit(kind, Task.CLASSES, params, activations, _classes(activations, 2))
+
+
+@pytest.mark.parametrize("kind", [ProbeKind.RIDGE, ProbeKind.LOGISTIC, ProbeKind.MLP])
+def test_rows_may_end_a_fit(kind):
+    """A fit of many passes ends as soon as rows refuse a block, which is how a caller who is gone ends it."""
+
+    class Ending(_Counting):
+        left = 20
+
+        def blocks(self, examples, size):
+            for block in super().blocks(examples, size):
+                self.left -= 1
+                if not self.left:
+                    raise RunCancelledError("the fit was ended")
+                yield block
+
+    activations = _activations()
+    rows = Ending(activations)
+    learner = batches.learner(kind, Task.CLASSES, {}, None, 0, 15 * (_FEATURES + 2) * 24)
+    with pytest.raises(RunCancelledError):
+        learner.fit(rows, np.arange(_COUNT), _classes(activations, 2), None)
+    assert rows.left == 0
 
 
 def test_memory_does_not_grow_with_rows():
