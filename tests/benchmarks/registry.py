@@ -11,6 +11,7 @@ from tests.benchmarks import (
     long_stream,
     part_of_model,
     plans,
+    probe_memory,
     probes,
     small_calls,
     sweeping,
@@ -29,6 +30,7 @@ MEASUREMENTS = (
     *small_calls.MEASUREMENTS,
     *large_capture.MEASUREMENTS,
     *long_stream.MEASUREMENTS,
+    *probe_memory.MEASUREMENTS,
 )
 
 
