@@ -24,7 +24,7 @@ _ONE = {
 }
 _TEN = {name: Figure(f"ten-probes-{name}", "the same with ten probes", 1.15, slack=0.1) for name in ("bert", "cnn")}
 _WIRE = Figure(
-    "probe-bytes", "bytes a row that cross the wire where only a probe is asked for (ResNet50)", 1024, unit="B"
+    "probe-bytes", "KB a row that cross the wire where a probe is all that is asked for (ResNet50)", 1.0, slack=0
 )
 _COUNT = 10
 _MEAN = capture_pb.Reduction(kind=capture_pb.REDUCTION_KIND_MEAN)
@@ -94,9 +94,8 @@ def _wire(bench: Bench) -> Sequence[Outcome]:
         requests = list(capture_requests(keeper.spec(["p"], outputs=NONE), values))
         with grpc.insecure_channel(server.target) as channel:
             call = channel.stream_stream("/onnxscope.v1.CaptureService/Capture")
-            size = float(sum(len(response) for response in call(iter(requests))))
-    spread = Spread.of([size])
-    return [Measured(_WIRE, spread, (Side("labels, scores and plan", "onnxscope", spread, "B"),))]
+            size = sum(len(response) for response in call(iter(requests)))
+    return [Measured(_WIRE, Spread.of([size / 1000]), (), f"{size} bytes: labels, scores of 10 classes, and the plan")]
 
 
 MEASUREMENTS = (

@@ -236,6 +236,16 @@ def test_a_default_is_that_of_the_opset():
     assert plain == first != last
 
 
+def test_a_copy_counts_for_nothing():
+    """An Identity that makes the output is optimised away, unless others read what it copies."""
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y)'
+    plain, copied, other = (
+        cones(onnx.parser.parse_model(f"{head} {{ {nodes} }}").SerializeToString())["y"].digest
+        for nodes in ("y = Sin (x)", "a = Sin (x)  b = Identity (a)  y = Identity (b)", "a = Identity (x)  y = Cos (a)")
+    )
+    assert plain == copied != other
+
+
 def test_a_segment_in_which_nothing_changes_does_what_the_whole_does(model_of, plan_of, run, tmp_path):
     """Cutting is not taken for a change of the outputs."""
     model = model_of(

@@ -2,7 +2,7 @@
 
 A fingerprint covers an output's cone: the nodes that it is computed from, with operators, attributes, bodies and what
 these take from outside, weights by content, and the wiring by structure. Names of values and nodes count for nothing,
-except for those of the inputs.
+except for those of the inputs; nor does an Identity.
 """
 
 from __future__ import annotations

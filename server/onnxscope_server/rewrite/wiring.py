@@ -102,6 +102,9 @@ class Wiring:
                 before = self.digest_of(self._nodes[at].input[0])
                 self._digests[current] = bytes(one ^ other for one, other in zip(before, _RELAID, strict=True))
                 continue
+            if _is_copy(self._nodes[at]):
+                self._digests[current] = self.digest_of(self._nodes[at].input[0])
+                continue
             whole = self._node_digest(self._nodes[at])
             for index, output in enumerate(self._nodes[at].output):
                 self._digests[output] = digest(whole, str(index).encode())
@@ -185,6 +188,11 @@ def _is_relayout(node: onnx.NodeProto) -> bool:
         return False
     sizes = {attribute.name: attribute.i for attribute in node.attribute}
     return not sizes.get("channels_last") and sizes.get("channels", 0) % _BLOCK == 0
+
+
+def _is_copy(node: onnx.NodeProto) -> bool:
+    """Tells whether a node changes nothing: one that is an output's is there or not, as others read what it copies."""
+    return node.domain in _OWN_DOMAINS and node.op_type == "Identity" and bool(node.input and node.input[0])
 
 
 def _is_graph(attribute: onnx.AttributeProto) -> bool:
