@@ -20,7 +20,7 @@ def test_a_sweep_of_any_length_is_drawn(count, tmp_path):
     figure.savefig(tmp_path / "sweep.png")
     above, below = figure.axes
     labels = above.get_legend_handles_labels()[1]
-    assert set(labels) == {"accuracy, 95 %", "control task", "raw input", "baseline"}
+    assert set(labels) == {"accuracy, 95 % interval", "control task", "raw input", "baseline"}
     assert below.get_ylabel() == "compression"
     assert len(below.get_xticklabels()) == (count if count <= 60 else 40)
 
@@ -30,4 +30,4 @@ def test_what_was_not_measured_is_not_drawn(tmp_path):
     figure = probe_plots.scores_by_depth([record("h0"), {"address": "h1"}])
     figure.savefig(tmp_path / "sweep.png")
     (only,) = figure.axes
-    assert only.get_legend_handles_labels()[1] == ["accuracy, 95 %"]
+    assert only.get_legend_handles_labels()[1] == ["accuracy, 95 % interval"]

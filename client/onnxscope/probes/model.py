@@ -235,12 +235,13 @@ class ProbedModel(DescribedModel):
         fitting.end()
 
     def _computed(self, addresses: list[str], timeout: float | None) -> list[HookPoint]:
-        """Returns hook points in the order in which they are computed."""
+        """Returns hook points, those that are computed first first."""
         if not addresses:
             return []
         request = catalog.hook_points_request(self._message, addresses, expand=False, batch_axes=False)
         pages = self._caller.pages("ModelService/ListHookPoints", request, timeout)
-        return [point for page in pages for point in catalog.hook_points(page)]
+        points = [point for page in pages for point in catalog.hook_points(page)]
+        return sorted(points, key=lambda point: point.depth)
 
 
 @dataclass(frozen=True, slots=True)

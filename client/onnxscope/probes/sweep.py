@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = TypeVar("P", bound=DescribedProbe)
+_NUMBERS = (
+    "baseline",
+    "train_score",
+    "input_score",
+    "control_score",
+    "selectivity",
+    "codelength_bits",
+    "compression",
+    "shuffled_score",
+    "n_train",
+    "n_test",
+    "seed",
+)
 # those of a table that are left out where no probe has them
 _OPTIONAL = ("baseline", "input", "control", "selectivity", "bits", "compression", "shuffled")
 
@@ -160,10 +173,9 @@ class Sweep(Mapping[str, P], Generic[P]):
             "probe": probe.name,
         }
         if report is not None:
-            names = ("metric", "score", "baseline", "train_score", "input_score", "control_score", "selectivity")
-            more = ("codelength_bits", "compression", "shuffled_score", "n_train", "n_test", "seed")
-            found |= {name: getattr(report, name) for name in (*names, *more)}
-            found |= {"low": report.interval.low, "high": report.interval.high}
+            found |= {"metric": report.metric, "score": report.score}
+            found |= report.interval._asdict()
+            found |= {name: getattr(report, name) for name in _NUMBERS}
         return found
 
     def _texts(self, address: str, probe: P) -> dict[str, str]:

@@ -25,8 +25,7 @@ def report_lines(report: ProbeReport, classes: Sequence[object] = ()) -> list[st
     """
     lines = [_line(name, value, meaning) for name, value, meaning in _numbers(report)]
     if report.learning_curve:
-        points = "   ".join(f"{point.row_count}: {score_text(point.score)}" for point in report.learning_curve)
-        lines.append(_line("learning curve", "", f"rows learned from: {report.metric}   {points}"))
+        lines += _curve(report)
     if report.scores[1:]:
         others = ", ".join(f"{one.metric} {score_text(one.value)}" for one in report.scores[1:])
         lines.append(_line("other scores", "", others))
@@ -73,6 +72,21 @@ def _numbers(report: ProbeReport) -> Iterator[tuple[str, str, str]]:
     if report.compression is not None:
         yield "compression", f"{report.compression:.2f}", "times shorter than without a model; 1 is nothing learned"
     yield "training rows", score_text(report.train_score), f"gap {score_text(report.gap)}"
+
+
+def _curve(report: ProbeReport) -> list[str]:
+    rows = [str(point.row_count) for point in report.learning_curve]
+    scores = [score_text(point.score) for point in report.learning_curve]
+    widths = [max(map(len, column)) for column in zip(rows, scores, strict=True)]
+    texts = [
+        "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in (rows, scores)
+    ]
+    names = ("learned from", f"gives {report.metric}")
+    width = max(map(len, names))
+    return [
+        _line(title, "", f"{name:<{width}}  {text}")
+        for title, name, text in zip(("learning curve", ""), names, texts, strict=True)
+    ]
 
 
 def _line(name: str, value: str, meaning: str) -> str:

@@ -58,7 +58,14 @@ def _scores(axes: Axes, records: Sequence[Mapping[str, Any]], at: NDArray[Any]) 
     reach = np.abs(np.stack([score - _column(records, "low"), _column(records, "high") - score]))
     metric = next((str(record["metric"]) for record in records if record.get("metric")), "score")
     axes.errorbar(
-        at, score, yerr=np.nan_to_num(reach), fmt="o-", color=ACCENT, capsize=3, linewidth=1.4, label=f"{metric}, 95 %"
+        at,
+        score,
+        yerr=np.nan_to_num(reach),
+        fmt="o-",
+        color=ACCENT,
+        capsize=3,
+        linewidth=1.4,
+        label=f"{metric}, 95 % interval",
     )
     others = (
         ("control_score", "control task", PALETTE[1], "s"),
@@ -76,7 +83,16 @@ def _scores(axes: Axes, records: Sequence[Mapping[str, Any]], at: NDArray[Any]) 
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(y=0.08)
-    axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    handles, labels = axes.get_legend_handles_labels()
+    # scores with bars come last, and are what it is about
+    axes.legend(
+        [handles[-1], *handles[:-1]],
+        [labels[-1], *labels[:-1]],
+        frameon=False,
+        fontsize=8.5,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )
 
 
 def _bars(axes: Axes, compression: NDArray[np.float64], at: NDArray[Any]) -> None:
