@@ -11,8 +11,10 @@ from tests.benchmarks import (
     long_stream,
     part_of_model,
     plans,
+    probe_memory,
     probes,
     small_calls,
+    sweeping,
     whole_model,
 )
 from tests.benchmarks.figures import Bench, Outcome
@@ -22,11 +24,13 @@ MEASUREMENTS = (
     *plans.MEASUREMENTS,
     *part_of_model.MEASUREMENTS,
     *probes.MEASUREMENTS,
+    *sweeping.MEASUREMENTS,
     *against_peers.MEASUREMENTS,
     *batching.MEASUREMENTS,
     *small_calls.MEASUREMENTS,
     *large_capture.MEASUREMENTS,
     *long_stream.MEASUREMENTS,
+    *probe_memory.MEASUREMENTS,
 )
 
 

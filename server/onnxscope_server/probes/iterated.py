@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.preprocessing import StandardScaler
 
@@ -144,9 +142,7 @@ def _mlp(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
             _, activations = next(standardised(replace(data, examples=data.examples[chosen], size=len(chosen)), scaler))
             if data.weights is not None:
                 more["sample_weight"] = data.weights[chosen]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # it counts blocks for epochs
-                estimator.partial_fit(activations, target[chosen], **more)
+            estimator.partial_fit(activations, target[chosen], **more)
             loss += estimator.loss_ * len(chosen) / len(data)
         unimproved = unimproved + 1 if loss > best - estimator.tol else 0
         best = min(best, loss)

@@ -9,7 +9,6 @@ is exact for x near c, and what c lacks of the mean goes into the bias:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +57,15 @@ def of_estimator(fitted: Fitted) -> Affine:
         return Affine(coef, intercept)
     coef = np.atleast_2d(estimator.coef_)
     intercept = np.broadcast_to(estimator.intercept_, len(coef))
-    if len(fitted.classes) == len(coef) + 1:
-        return Affine(np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept]))
-    return Affine(coef, intercept)
+    return _of_classes(fitted, Affine(coef, intercept))
+
+
+def _of_classes(fitted: Fitted, affine: Affine) -> Affine:
+    """Returns two rows [-d, d] in place of the one that scikit-learn has for two classes."""
+    if len(fitted.classes) != len(affine.coef) + 1:
+        return affine
+    coef, intercept = affine.coef, affine.intercept
+    return Affine(np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept]), affine.center)
 
 
 def _of_pca(estimator: Any) -> Affine:
@@ -143,18 +148,11 @@ def perceptron(
 ) -> str:
     """Adds all layers of a multi-layer perceptron but the activation of the last one; for two classes [-d, d]."""
     estimator = fitted.estimator
-    layers: Sequence[Affine] = [
-        Affine(weights.T, bias) for weights, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True)
-    ]
+    layers = [Affine(weights.T, bias) for weights, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True)]
+    layers[0] = of_activation(layers[0], fitted.scaler)
+    layers[-1] = _of_classes(fitted, layers[-1])
     for index, affine in enumerate(layers):
-        of_value = affine if index else of_activation(affine, fitted.scaler)
-        if index == len(layers) - 1 and len(fitted.classes) == len(affine.coef) + 1:
-            of_value = Affine(
-                np.concatenate([-of_value.coef, of_value.coef]),
-                np.concatenate([-of_value.intercept, of_value.intercept]),
-                of_value.center,
-            )
-        value = layer(graph, value, of_value, None if index else scale, dtype, f"layer_{index}_")
+        value = layer(graph, value, affine, None if index else scale, dtype, f"layer_{index}_")
         if index < len(layers) - 1 and estimator.activation != "identity":
             value = graph.add({"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid"}[estimator.activation], value)
     return value

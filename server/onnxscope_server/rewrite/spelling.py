@@ -19,12 +19,12 @@ from onnxscope_server.errors import ProbeInvalidError
 
 # the opset from which on an operator does to floats what its newest version does, with the attributes that it has there
 _SAME_SINCE: Mapping[str, int] = {
-    "Abs": 6, "Add": 7, "And": 7, "ArgMax": 1, "ArgMin": 1, "Cast": 9, "Ceil": 6, "Concat": 4, "Constant": 1,
+    "Abs": 6, "Add": 7, "And": 7, "ArgMax": 1, "ArgMin": 1, "Cast": 6, "Ceil": 6, "Concat": 4, "Constant": 1,
     "ConstantOfShape": 9, "Div": 7, "Elu": 6, "Equal": 11, "Erf": 9, "Exp": 6, "Expand": 8, "Flatten": 9, "Floor": 6,
     "Gather": 1, "Gemm": 7, "Greater": 9, "GreaterOrEqual": 12, "Identity": 1, "LeakyRelu": 6, "Less": 9,
     "LessOrEqual": 12, "Log": 6, "MatMul": 1, "Max": 8, "Min": 8, "Mul": 7, "Neg": 6, "Not": 1, "OneHot": 11, "Or": 7,
     "Pow": 7, "Reciprocal": 6, "Relu": 6, "Reshape": 5, "Shape": 1, "Sigmoid": 6, "Sign": 9, "Slice": 10, "Softplus": 1,
-    "Sqrt": 6, "Sub": 7, "Sum": 8, "Tanh": 6, "Tile": 6, "TopK": 11, "Transpose": 1, "Where": 9, "Xor": 7,
+    "Sqrt": 6, "Sub": 7, "Sum": 8, "Tanh": 6, "Tile": 6, "TopK": 10, "Transpose": 1, "Where": 9, "Xor": 7,
 }  # fmt: skip
 _AXES_WERE_AN_ATTRIBUTE = frozenset(
     {
@@ -34,7 +34,9 @@ _AXES_WERE_AN_ATTRIBUTE = frozenset(
 )  # fmt: skip
 _NEGATIVE_AXES_SINCE = 11
 # attributes that came later, and what they must hold to mean nothing
-_MEANS_NOTHING: Mapping[str, int] = {"select_last_index": 0, "allowzero": 0, "noop_with_empty_axes": 0}
+_MEANS_NOTHING: Mapping[str, int] = {
+    "select_last_index": 0, "allowzero": 0, "noop_with_empty_axes": 0, "largest": 1, "sorted": 1,
+}  # fmt: skip
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 _SOFTMAX_FLATTENED_UNTIL = 13
 
