@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,9 @@ def test_activations_at_hand_need_no_scope(x: np.ndarray, y: np.ndarray, tmp_pat
     report, predicted = asyncio.run(use())
     assert report == probe.report
     np.testing.assert_array_equal(predicted, probe.predict(x))
+    deadline = time.monotonic() + 5
+    while not set(threading.enumerate()) <= before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert set(threading.enumerate()) <= before
     with pytest.raises(onnxscope.ValueInvalidError, match="no model"):
         onnxscope.fit_probe(x, y, controls="shuffled")
