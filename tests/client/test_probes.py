@@ -403,6 +403,14 @@ def test_a_probe_predicts_on_data_sets(fake, echo):
         parity.predict(iter(()))
 
 
+def test_a_probe_whose_mask_was_an_array_says_that_it_cannot_run(fake, echo):
+    """Before anything is sent, and what to do instead."""
+    fake.probes.kept["masked"] = probe("masked", reduction={"kind": "REDUCTION_KIND_MEAN", "mask_value": "mask_0"})
+    with pytest.raises(onnxscope.ReductionInvalidError, match="an input of the model"):
+        echo.probe("masked").predict(ROWS)
+    assert not fake.specs
+
+
 def test_padding_is_taken_out_of_probes_too(fake, scope, make_model, make_spec):
     """A fixed batch dimension: as many labels as rows."""
     fake.models["fixed"] = make_model(make_spec("x", shape=(4, 3)), name="fixed")
