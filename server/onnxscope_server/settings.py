@@ -129,8 +129,8 @@ class Settings(BaseSettings):
     probe_memory_bytes: int = Field(
         256 << 20,
         ge=1,
-        description="bytes of activations that a fit or sweep keeps in memory, and that one of its probes learns from "
-        "at once; beyond that they go to disk",
+        description="bytes of activations that a fit or sweep keeps in memory, beyond which they go to disk, and bytes "
+        "that the fit of one probe takes, which beyond that learns block by block",
     )
     probe_store_bytes: int = Field(
         64 * GIB, ge=1, description="bytes of disk that the activations of one fit or sweep may take"

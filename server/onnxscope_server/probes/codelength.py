@@ -5,9 +5,10 @@ each later one is coded by the probe that was fitted on all rows before it, whos
 uniform ones. Compression is the uniform code's length over the online code's. Several labels are coded one by one, as
 two classes each. What can't be learned yet (a single class so far) is coded uniformly. Regression has no code.
 
-Kinds that have no probabilities get them from their scores s as softmax(s / t), for several labels as
-1 / (1 + exp(-s / t)). The temperature t is the one that codes the blocks best that were coded so far (for the first
-one the rows that the probe was fitted on), so that whoever decodes knows it too.
+Kinds that have no probabilities get them from their scores s, less their mean and over their root mean square in the
+block, as softmax(s / t), and for several labels as 1 / (1 + exp(-s / t)). The temperature t is the one that codes the
+blocks best that were coded so far (for the first one the rows that the probe was fitted on), so that whoever decodes
+knows it too.
 """
 
 from __future__ import annotations
@@ -115,7 +116,12 @@ class _Coder:
         if fitted.kind in kinds.PROBABILISTIC:
             bits = _bits(np.maximum(scores, 0), truth)
         else:
-            past = self._seen or [(self._trials.scores(fitted, self._rows, known), targets.truth[known])]
+            scores = _normalised(scores, targets.task)
+            past = self._seen
+            if not past:
+                past = [
+                    (_normalised(self._trials.scores(fitted, self._rows, known), targets.task), targets.truth[known])
+                ]
             pair = np.concatenate([one for one, _ in past]), np.concatenate([one for _, one in past])
             self._seen.append((scores, truth))
             bits = _bits(_probabilities(scores, truth, _temperature(*pair)), truth)
@@ -134,16 +140,24 @@ def _bits(probabilities: Array, truth: Array) -> Array:
     return np.asarray(-np.log2((1 - UNIFORM) * right + UNIFORM / probabilities.shape[1]))
 
 
+def _normalised(scores: Array, task: Task) -> Array:
+    """Returns scores of a decision on a scale that does not depend on how many rows the probe was fitted on."""
+    scores = scores.astype(np.float64)
+    there = np.isfinite(scores)
+    if task == Task.CLASSES:
+        scores = scores - np.where(there, scores, 0).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
+    return np.asarray(scores / (float(np.sqrt(np.square(scores[there]).mean())) or 1.0))
+
+
 def _probabilities(scores: Array, truth: Array, temperature: float) -> Array:
-    scaled = scores.astype(np.float64) / temperature
+    scaled = scores / temperature
     return np.asarray(expit(scaled) if truth.ndim > 1 else softmax(scaled, axis=1))
 
 
 def _temperature(scores: Array, truth: Array) -> float:
     """Returns the temperature with which the labels of `truth` have the shortest code."""
-    usual = float(np.sqrt(np.square(scores[np.isfinite(scores)], dtype=np.float64).mean())) or 1.0
 
     def length(exponent: float) -> float:
-        return float(_bits(_probabilities(scores, truth, usual * float(np.exp(exponent))), truth).sum())
+        return float(_bits(_probabilities(scores, truth, float(np.exp(exponent))), truth).sum())
 
-    return usual * float(np.exp(minimize_scalar(length, bounds=(-7, 7), method="bounded").x))
+    return float(np.exp(minimize_scalar(length, bounds=(-5, 5), method="bounded").x))

@@ -137,7 +137,7 @@ def _baseline(metric: Metric, found: Targets, parts: list[Split]) -> float | Non
                 always = always > 0.5  # noqa: PLR2004 - most have it
         scores = np.tile(always.astype(np.float64), (len(part.test), 1))
         fold = np.zeros(len(part.test), dtype=np.int64)
-        outcomes.append(scoring.Outcome(found.task, found.truth[part.test], scores, 0.5, found.unit[part.test], fold))
+        outcomes.append(scoring.Outcome(found.task, found.truth[part.test], scores, True, found.unit[part.test], fold))
     return scoring.scored(metric, scoring.joined(outcomes))
 
 
@@ -190,10 +190,7 @@ class _Controls:
         if len(self.parts) > 1:
             self.texts.append("code length and learning curve are those of the first fold")
         if found.bits is not None and self.spec.kind not in kinds.PROBABILISTIC:
-            self.texts.append(
-                f"{self.spec.kind} has no probabilities: for the code its scores were made into some, with a "
-                "temperature found on the blocks that were coded before"
-            )
+            self.texts.append(f"{self.spec.kind} has no probabilities: its scores were scaled into some for the code")
         whole = () if last is None else ((self.trials.targets.row_count(part.train), last),)
         return {
             "codelength_bits": found.bits,

@@ -44,6 +44,8 @@ def _missing(targets: Targets, examples: np.ndarray[Any, np.dtype[Any]]) -> list
 def _unfinished(estimator: Any) -> bool:
     several = getattr(estimator, "estimators_", [estimator])
     return any(
-        hasattr(one, "max_iter") and hasattr(one, "n_iter_") and int(np.max(one.n_iter_)) >= one.max_iter
+        getattr(one, "max_iter", None) is not None
+        and getattr(one, "n_iter_", None) is not None
+        and int(np.max(one.n_iter_)) >= one.max_iter
         for one in several
     )

@@ -5,7 +5,8 @@ product of matrices. Units beyond 2,000 are put at random into 2,000 bundles tha
 are as independent as a unit's. ROC AUC, which is no sum, is resampled by its projection (DeLong's components).
 
 - several labels: accuracy counts examples of which every label is right; the others are means over the labels.
-- many classes: ROC AUC is the mean of each class against the rest, over the classes that are there.
+- many classes: ROC AUC is the mean of each class against the rest, over the classes that are there; of scores that are
+  no probabilities the margin to the best other class is compared.
 - over folds, scores are of all held-out examples together; ROC AUC compares examples of the same fold only.
 """
 
@@ -36,7 +37,7 @@ class Outcome:
         truth: as `Targets.truth`, of these examples.
         scores: float [example, class], [example, label] or [example, target]; of PCA what it left of an example's
             variance and all of it [example, 2]; of k-means each example's silhouette [example, 1].
-        threshold: above which a score of several labels says yes.
+        probabilities: whether scores are; else they are values of a decision, where 0 parts yes from no.
         unit: int64 [example].
         fold: int64 [example].
     """
@@ -44,9 +45,16 @@ class Outcome:
     task: Task
     truth: Array
     scores: Array
-    threshold: float
+    probabilities: bool
     unit: Array
     fold: Array
+
+    @property
+    def given(self) -> Array:
+        """What was said: the number of the class int64 [example], or bool [example, label]."""
+        if self.task == Task.MULTILABEL:
+            return np.asarray(self.scores > (0.5 if self.probabilities else 0.0))
+        return np.asarray(self.scores.argmax(axis=1))
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -54,7 +62,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
     first = outcomes[0]
     arrays = [np.concatenate([getattr(one, name) for one in outcomes]) for name in ("truth", "scores", "unit")]
     fold = np.repeat(np.arange(len(outcomes)), [len(one.unit) for one in outcomes])
-    return Outcome(first.task, arrays[0], arrays[1], first.threshold, arrays[2], fold)
+    return Outcome(first.task, arrays[0], arrays[1], first.probabilities, arrays[2], fold)
 
 
 def metrics(kind: ProbeKind, task: Task, first: Metric | None) -> tuple[Metric, ...]:
@@ -131,21 +139,17 @@ def with_interval(metric: Metric, outcome: Outcome, seed: int) -> Score | None:
 def confusion(outcome: Outcome) -> tuple[tuple[int, ...], ...]:
     """Returns counts of examples by true class and given class."""
     width = outcome.scores.shape[1]
-    counts = np.bincount(outcome.truth * width + outcome.scores.argmax(axis=1), minlength=width * width)
+    counts = np.bincount(outcome.truth * width + outcome.given, minlength=width * width)
     return tuple(tuple(int(one) for one in row) for row in counts.reshape(width, width))
 
 
 def _parts(outcome: Outcome, resampling: Resampling) -> tuple[Array, Array, Array]:
     """Returns what is right, true and given of each class or label, each [1 + replicate, class]."""
     if outcome.task == Task.MULTILABEL:
-        given = outcome.scores > outcome.threshold
-        return (
-            resampling.sums(outcome.truth & given),
-            resampling.sums(outcome.truth),
-            resampling.sums(given),
-        )
+        given = outcome.given
+        return resampling.sums(outcome.truth & given), resampling.sums(outcome.truth), resampling.sums(given)
     width = outcome.scores.shape[1]
-    numbers, ones = outcome.scores.argmax(axis=1), np.ones(len(outcome.truth))
+    numbers, ones = outcome.given, np.ones(len(outcome.truth))
     return (
         resampling.counts(outcome.truth, width, (numbers == outcome.truth).astype(np.float64)),
         resampling.counts(outcome.truth, width, ones),
@@ -154,10 +158,7 @@ def _parts(outcome: Outcome, resampling: Resampling) -> tuple[Array, Array, Arra
 
 
 def _accuracy(outcome: Outcome, resampling: Resampling) -> Array:
-    if outcome.task == Task.MULTILABEL:
-        right = ((outcome.scores > outcome.threshold) == outcome.truth).all(axis=1)
-    else:
-        right = outcome.scores.argmax(axis=1) == outcome.truth
+    right = (outcome.given == outcome.truth).reshape(len(outcome.unit), -1).all(axis=1)
     sums = resampling.sums(np.stack([right, np.ones(len(right))], axis=1))
     return _ratio(sums[:, 0], sums[:, 1])
 
@@ -180,15 +181,27 @@ def _macro_f1(outcome: Outcome, resampling: Resampling) -> Array:
 
 def _roc_auc(outcome: Outcome, resampling: Resampling) -> Array:
     width = outcome.scores.shape[1]
+    scores = outcome.scores
+    if outcome.task == Task.CLASSES and not outcome.probabilities:
+        scores = _margins(scores)
     two = outcome.task == Task.CLASSES and width == 2  # noqa: PLR2004 - two classes are each other's rest
     found = []
     for column in range(1 if two else 0, width):
         positive = outcome.truth[:, column] if outcome.task == Task.MULTILABEL else outcome.truth == column
         if positive.any() and not positive.all():
-            found.append(_one_auc(positive, outcome.scores[:, column], outcome.fold, resampling))
+            found.append(_one_auc(positive, scores[:, column], outcome.fold, resampling))
     if not found:
         return np.full(1, np.nan)
     return _mean(np.stack(found, axis=1))
+
+
+def _margins(scores: Array) -> Array:
+    """Returns by how much each class's score is above the best other one, which examples can be compared by."""
+    best = scores.argmax(axis=1)
+    ordered = np.sort(scores, axis=1)
+    others = np.repeat(ordered[:, -1:], scores.shape[1], axis=1)
+    others[np.arange(len(scores)), best] = ordered[:, -2]
+    return np.asarray(scores - others)
 
 
 def _one_auc(positive: Array, scores: Array, fold: Array, resampling: Resampling) -> Array:

@@ -80,9 +80,9 @@ class Trials:
         else:
             scores = self.scores(fitted, rows, examples)
         truth = self.targets.truth[examples] if truth is None else truth
-        threshold = 0.5 if fitted.kind in kinds.PROBABILISTIC else 0.0
+        probabilities = fitted.kind in kinds.PROBABILISTIC
         fold = np.zeros(len(examples), dtype=np.int64)
-        return Outcome(self.targets.task, truth, scores, threshold, self.targets.unit[examples], fold)
+        return Outcome(self.targets.task, truth, scores, probabilities, self.targets.unit[examples], fold)
 
     def _blocks(self, rows: Rows, examples: Array) -> Iterator[Array]:
         for block in rows.blocks(examples, max(1, BLOCK_NUMBERS // max(1, rows.shape[1]))):

@@ -12,12 +12,11 @@ import numpy as np
 from onnxscope_server.domain import Array, Reduction
 from onnxscope_server.errors import RunCancelledError
 from onnxscope_server.pipeline.probing.passing import Sample
-from onnxscope_server.probe_domain import KeptProbe, Learner, Predictor, ProbeInfo, ProbeSpec, Rows, Task
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
 from onnxscope_server.probes import batches, export, kinds, metadata
 from onnxscope_server.probes.evaluate import evaluate
 
 _CHECKED = 4096
-_BLOCK_BYTES = 16 << 20
 # what control tasks go by where no model is named, and so no input is known
 _OF_ACTIVATIONS = "k-means of the activations"
 
@@ -44,7 +43,7 @@ class Fitting:
 
     Args:
         predictor: runs ONNX files.
-        memory_bytes: above that, the rows of one hook point are not read into memory at once.
+        memory_bytes: that a fit may take; what needs more is learned block by block.
     """
 
     def __init__(self, predictor: Predictor, memory_bytes: int) -> None:
@@ -75,7 +74,10 @@ class Fitting:
             RunCancelledError: it was stopped.
         """
         task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
-        rows, learner = self._prepared(spec, task, sample.rows, is_stored=sample.is_stored)
+        rows = sample.rows
+        learner = batches.learner(
+            spec.kind, task, spec.params, spec.class_weight, spec.seed, block_bytes=self._memory_bytes
+        )
         has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
         fitted, report = evaluate(
             spec,
@@ -107,19 +109,6 @@ class Fitting:
         onnx = export.faithful(fitted, info, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
         _check(stopped)
         return KeptProbe(info, onnx, hashlib.blake2b(onnx).hexdigest(), metadata.outputs(onnx))
-
-    def _prepared(self, spec: ProbeSpec, task: Task, rows: Rows, *, is_stored: bool) -> tuple[Rows, Learner]:
-        """Returns the rows, in memory where they fit, with what learns from such rows."""
-        kind, params, weight, seed = spec.kind, spec.params, spec.class_weight, spec.seed
-        if is_stored and _byte_count(rows) > self._memory_bytes:
-            return rows, batches.learner(kind, task, params, weight, seed, _BLOCK_BYTES)
-        held = kinds.arrays(rows.take(np.arange(rows.shape[0]))) if is_stored else rows
-        return held, kinds.learner(kind, task, params, weight, seed)
-
-
-def _byte_count(rows: Rows) -> int:
-    examples, features = rows.shape
-    return examples * features * np.dtype(np.float32).itemsize
 
 
 def _some(count: int, seed: int) -> Array:

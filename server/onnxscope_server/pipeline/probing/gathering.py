@@ -64,11 +64,6 @@ class Gathering:
         self._widths: dict[str, int] = {}
         self._rows: dict[str, Rows] = {}
 
-    @property
-    def is_stored(self) -> bool:
-        """Whether activations are on disk."""
-        return self._store is not None
-
     def has(self, index: int, digest: str) -> bool:
         """Tells whether the activations of a batch are there from before."""
         return self._store is not None and self._store.has(index, digest)

@@ -53,7 +53,6 @@ class Sample:
         types: token ids; None for none.
         shuffled: activations of the architecture with shuffled weights; None where it is not wanted.
         notes: what a reader must know of these.
-        is_stored: whether rows are on disk.
     """
 
     labels: Labels
@@ -62,7 +61,6 @@ class Sample:
     types: Array | None
     shuffled: RowsProtocol | None
     notes: tuple[str, ...]
-    is_stored: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +162,6 @@ class Pass:
             types=types,
             shuffled=self._gathering.rows(_SHUFFLED + address) if self._source.is_shuffled else None,
             notes=self._raw.notes if self._raw is not None else (),
-            is_stored=self._gathering.is_stored,
         )
 
     def _raw_rows(self, reduction: Reduction | None, row: Array, types: Array | None) -> RowsProtocol | None:
