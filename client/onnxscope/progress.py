@@ -43,9 +43,7 @@ class Staged:
         end: is called when the work is over, whatever came of it.
     """
 
-    def __init__(
-        self, tell: Callable[[str, int, int | None], None], end: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, tell: Callable[[str, int, int | None], None], end: Callable[[], None] = lambda: None) -> None:
         self.tell = tell
         self.end = end
 

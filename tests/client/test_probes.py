@@ -103,8 +103,8 @@ def test_a_printed_probe_is_its_report(echo):
         "277  bits",
         "15.10  times shorter",
         "gap 0.020",
-        "learned from         100   1257",
-        "gives accuracy     0.900  0.980",
+        "learned from      100   1257",
+        "gives accuracy  0.900  0.980",
         "macro_f1 0.979",
         "note: measured on a part of the rows",
     ):
