@@ -12,6 +12,7 @@ are as independent as a unit's. ROC AUC, which is no sum, is resampled by its pr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,9 +96,7 @@ class Resampling:
         self._bundle_count = min(self.unit_count, BUNDLES, max(100, MAX_SUMS // width)) if replicate_count else 1
         generator = np.random.default_rng([seed % 2**32, 95])
         self._bundle = (generator.permutation(self.unit_count) % self._bundle_count)[index]
-        shares = np.full(self._bundle_count, 1 / self._bundle_count)
-        drawn = generator.multinomial(self._bundle_count, shares, size=replicate_count)
-        self._weights = np.concatenate([np.ones((1, self._bundle_count)), drawn])
+        self._weights = _weights(self._bundle_count, replicate_count, seed)
 
     def sums(self, values: Array) -> Array:
         """Returns sums of values [example, column] over the examples [1 + replicate, column]."""
@@ -108,6 +107,14 @@ class Resampling:
         """Returns sums of values [example] by a number 0 ... `width` of each example [1 + replicate, number]."""
         flat = np.bincount(self._bundle * width + number, values, self._bundle_count * width)
         return np.asarray(self._weights @ flat.reshape(self._bundle_count, width))
+
+
+@functools.lru_cache(2)
+def _weights(bundle_count: int, replicate_count: int, seed: int) -> Array:
+    """Returns how often each bundle is drawn [1 + replicate, bundle]: the same for all metrics and hook points."""
+    generator = np.random.default_rng([seed % 2**32, 96])
+    drawn = generator.multinomial(bundle_count, np.full(bundle_count, 1 / bundle_count), size=replicate_count)
+    return np.concatenate([np.ones((1, bundle_count)), drawn])
 
 
 def scored(metric: Metric, outcome: Outcome) -> float | None:
