@@ -19,10 +19,10 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import tensor_pb2
 
 _ONE = {
-    name: Figure(f"one-probe-{name}", f"{what} with a grafted linear probe, against without", 1.05, slack=0.1)
+    name: Figure(f"one-probe-{name}", f"{what} with a grafted linear probe, against without", 1.05)
     for name, what in (("bert", "transformer of 226 MB"), ("cnn", "ResNet50"))
 }
-_TEN = {name: Figure(f"ten-probes-{name}", "the same with ten probes", 1.15, slack=0.1) for name in ("bert", "cnn")}
+_TEN = {name: Figure(f"ten-probes-{name}", "the same with ten probes", 1.15) for name in ("bert", "cnn")}
 _WIRE = Figure(
     "probe-bytes", "KB a row that cross the wire where a probe is all that is asked for (ResNet50)", 1.0, slack=0
 )

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 from onnx import helper, parser
 from tests.cut_everywhere import cut_everywhere
 from tests.served_probes import NONE, Array, Keeper, Linear
 
 import onnxscope
 from onnxscope.v1 import capture_service_pb2 as capture_pb
+from onnxscope.v1 import probe_service_pb2 as pb
+from onnxscope_server.probe_domain import ProbeInfo, ProbeKind, Task
+from onnxscope_server.probes import export, kinds
+from onnxscope_server.probes.predict import predictions
 
 SPATIAL_MEAN = capture_pb.Reduction(kind=capture_pb.REDUCTION_KIND_SPATIAL_MEAN)
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
@@ -353,3 +358,51 @@ def test_lists_come_in_pages(keeper: Callable[[Any], Keeper]) -> None:
     probe = old.call("GetProbe", name="b/x").probe
     assert (probe.address, probe.kind, list(probe.outputs)) == ("h", "onnx", ["labels", "scores"])
     assert probe.byte_count == len(old.exported("b/x"))
+
+
+def test_a_fitted_probe_predicts_as_it_did(
+    keeper: Callable[[Any], Keeper], digits_path: Path, rng: np.random.Generator
+) -> None:
+    """What scikit-learn learned and export wrote, with its arrays and classes; it stays where it was fitted."""
+    digits = keeper(digits_path)
+    images = {"image": rng.random((60, 1, 8, 8), dtype=np.float32)}
+    activations = digits.run(images, selectors=["relu5"]).activations["relu5"]
+    y = np.where(activations[:, :4].sum(1) > np.median(activations[:, :4].sum(1)), "high", "low").astype(object)
+    learner = kinds.learner(ProbeKind.LOGISTIC, Task.CLASSES, {}, None, 0)
+    fitted = learner.fit(kinds.arrays(activations), np.arange(60), y, None)
+    info = ProbeInfo("", digits.model, "relu5", None, ProbeKind.LOGISTIC, Task.CLASSES, fitted.classes, {"C": 1.0})
+    data = export.to_onnx(fitted, info)
+    probe = digits.bring_in("parity", data)
+    found = digits.run(images, "parity")
+    expected = predictions(fitted, activations)
+    np.testing.assert_array_equal(found.probe("parity", "labels"), expected["labels"])
+    np.testing.assert_allclose(found.probe("parity", "scores"), expected["scores"], atol=1e-4)
+    assert list(found.plan.probes[0].classes.texts) == list(probe.classes.texts) == ["high", "low"]
+    arrays = digits.call("GetProbe", name="parity").probe.arrays
+    assert [part.start.name for part in arrays] == ["coef", "intercept"]
+    with pytest.raises(Exception, match="was fitted at 'relu5'"):
+        digits.bring_in("other", data, "fc1")
+
+
+def test_a_sparse_autoencoder_becomes_a_probe(
+    keeper: Callable[[Any], Keeper], digits_path: Path, images: dict[str, Array], rng: np.random.Generator
+) -> None:
+    """Its features come for every row, of an image behind its spatial mean."""
+    digits = keeper(digits_path)
+    arrays = {"W_enc": rng.standard_normal((32, 5), dtype=np.float32), "b_enc": np.ones(5, np.float32)}
+    how = pb.SparseAutoencoder(activation="relu")
+    probe = digits.bring_in("sae", safetensors.numpy.save(arrays), "relu2", SPATIAL_MEAN, autoencoder=how)
+    found = digits.run(images, "sae", selectors=["relu2"])
+    (output,) = probe.outputs
+    expected = np.maximum(found.activations["relu2"].mean((2, 3)) @ arrays["W_enc"] + arrays["b_enc"], 0)
+    np.testing.assert_allclose(found.probe("sae", output), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_probe_reads_an_input_and_an_output(keeper: Callable[[Any], Keeper]) -> None:
+    """They are hook points like others."""
+    old, linear = keeper(OLD), Linear.drawn(4)
+    for name, address in (("in", "x"), ("out", "y")):
+        old.bring_in(name, linear.onnx(), address)
+    found = old.run({"x": X}, "in", "out")
+    linear.check(found, "in", X)
+    linear.check(found, "out", found.outputs["y"])
