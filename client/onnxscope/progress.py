@@ -40,10 +40,12 @@ class Staged:
 
     Args:
         tell: is told the stage, how much of it is done and how much there is, None where that is unknown.
+        end: is called when the work is over, whatever came of it.
     """
 
-    def __init__(self, tell: Callable[[str, int, int | None], None]) -> None:
+    def __init__(self, tell: Callable[[str, int, int | None], None], end: Callable[[], None] = lambda: None) -> None:
         self.tell = tell
+        self.end = end
 
 
 def staged(progress: Any, first: str) -> Staged:
@@ -58,7 +60,10 @@ def staged(progress: Any, first: str) -> Staged:
     tell = of(progress)
     if not isinstance(tell, Bar):
         return Staged(lambda stage, done, total: tell(done, total) if stage == first else None)
-    return Staged(lambda stage, done, total: tell.show(stage, done, total, "rows" if stage == first else "hook points"))
+    return Staged(
+        lambda stage, done, total: tell.show(stage, done, total, "rows" if stage == first else "hook points"),
+        tell.clear,
+    )
 
 
 class Bar:
@@ -82,7 +87,7 @@ class Bar:
         if stage != self._stage:
             self._stage, self._next = stage, 0.0
         name = f"{stage}  " if stage else ""
-        is_last = total is not None and done >= total
+        is_last = total is not None and done >= total and not stage
         now = time.monotonic()
         if now < self._next and not is_last:
             return
@@ -93,6 +98,11 @@ class Bar:
         else:
             line = f"{name}{done} {unit}"
         self._out.write(f"\r{line}\x1b[K" + ("\n" if is_last else ""))
+        self._out.flush()
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        self._out.write("\r\x1b[K")
         self._out.flush()
 
 

@@ -103,8 +103,8 @@ def test_a_printed_probe_is_its_report(echo):
         "277  bits",
         "15.10  times shorter",
         "gap 0.020",
-        "learned from         100   1257",
-        "gives accuracy     0.900  0.980",
+        "learned from      100   1257",
+        "gives accuracy  0.900  0.980",
         "macro_f1 0.979",
         "note: measured on a part of the rows",
     ):
@@ -401,6 +401,14 @@ def test_a_probe_predicts_on_data_sets(fake, echo):
         parity.transform(ROWS)
     with pytest.raises(onnxscope.DataInvalidError, match="no rows"):
         parity.predict(iter(()))
+
+
+def test_a_probe_whose_mask_was_an_array_says_that_it_cannot_run(fake, echo):
+    """Before anything is sent, and what to do instead."""
+    fake.probes.kept["masked"] = probe("masked", reduction={"kind": "REDUCTION_KIND_MEAN", "mask_value": "mask_0"})
+    with pytest.raises(onnxscope.ReductionInvalidError, match="an input of the model"):
+        echo.probe("masked").predict(ROWS)
+    assert not fake.specs
 
 
 def test_padding_is_taken_out_of_probes_too(fake, scope, make_model, make_spec):

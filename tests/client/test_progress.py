@@ -41,3 +41,25 @@ def test_a_bar_is_one_line():
     counted = io.StringIO()
     progress.Bar(counted)(5, None)
     assert counted.getvalue() == "\r5 rows\x1b[K"
+
+
+def test_stages_share_a_line_that_goes(monkeypatch):
+    """Each stage says what it counts; at the end nothing is left of them. A function hears of rows alone."""
+    out = io.StringIO()
+    out.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", out)
+    staged = progress.staged(True, "capture")
+    staged.tell("capture", 4, 4)
+    staged.tell("fit", 1, 2)
+    staged.end()
+    assert "capture  " in out.getvalue()
+    assert "4 of 4 rows" in out.getvalue()
+    assert "1 of 2 hook points" in out.getvalue()
+    assert out.getvalue().endswith("\r\x1b[K")
+    assert "\n" not in out.getvalue()
+    told = []
+    staged = progress.staged(lambda done, total: told.append((done, total)), "capture")
+    staged.tell("capture", 1, None)
+    staged.tell("fit", 1, 2)
+    staged.end()
+    assert told == [(1, None)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_sweep_says_where_a_label_is_and_where_it_is_lost(
     with onnxscope.local() as other:
         here = other.load(network()).sweep(x, y, at=["kept", "lost"], kind="lda", name=name)
     assert {address: probe.report for address, probe in here.items()} == {a: p.report for a, p in sweep.items()}
-    again = model.sweep(x, y, at=["kept", "lost"], kind="lda", name=name)
+    again = model.sweep(x, y, at=["lost", "kept"], kind="lda", name=name)
     assert again.resumed_count == 2
     assert again["kept"].report == sweep["kept"].report
 
@@ -265,6 +266,9 @@ def test_activations_at_hand_need_no_scope(x: np.ndarray, y: np.ndarray, tmp_pat
     report, predicted = asyncio.run(use())
     assert report == probe.report
     np.testing.assert_array_equal(predicted, probe.predict(x))
+    deadline = time.monotonic() + 5
+    while not set(threading.enumerate()) <= before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert set(threading.enumerate()) <= before
     with pytest.raises(onnxscope.ValueInvalidError, match="no model"):
         onnxscope.fit_probe(x, y, controls="shuffled")

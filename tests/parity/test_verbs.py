@@ -227,7 +227,7 @@ def test_selectors_that_match_nothing_name_the_closest(digits: Any, images: np.n
 def test_what_comes_later_is_never_ignored(digits: Any, images: np.ndarray) -> None:
     """A promise that isn't built raises NotImplementedYet."""
     with pytest.raises(onnxscope.NotImplementedYet):
-        digits.capture(images, at="relu1", probes=["parity"])
+        digits.capture(images, at="relu1", interventions=[object()])
 
 
 def test_models_are_listed_and_unloaded(scope: Any, chain: bytes) -> None:

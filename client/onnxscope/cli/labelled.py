@@ -122,9 +122,13 @@ def _inputs(pool: Mapping[str, Any], specs: Sequence[TensorSpec], *, is_csv: boo
     strange = [name for name in pool if name not in known]
     if not strange:
         return {name: _shaped(value, known[name], is_csv=is_csv, cast=cast) for name, value in pool.items()}
-    if len(known) != 1:
+    is_named = any(name in pool for name in known) and not is_csv
+    if len(known) != 1 or is_named:
         listed = "; ".join(map(str, specs))
-        raise CommandError(f"--input has {strange[0]!r}, which is no input of the model; it takes {listed}")
+        raise CommandError(
+            f"--input has {strange[0]!r}, which is no input of the model ({listed}); if it is what to learn, say "
+            f"--labels {strange[0]}"
+        )
     (spec,) = known.values()
     if is_csv:
         text = [name for name, column in pool.items() if column.dtype == object]
@@ -135,7 +139,7 @@ def _inputs(pool: Mapping[str, Any], specs: Sequence[TensorSpec], *, is_csv: boo
     if len(pool) != 1:
         raise CommandError(
             f"--input has {', '.join(map(repr, pool))}, and the model takes {spec}: call that array {spec.name!r}, and "
-            "name the labels with --labels"
+            "say which are the labels with --labels NAME"
         )
     (value,) = pool.values()
     return {spec.name: _shaped(value, spec, is_csv=False, cast=cast)}

@@ -60,6 +60,7 @@ async def fit_probe(
             async for response in responses:
                 fitting.take(response)
     finally:
+        fitting.over()
         await link.close()
     fitting.end()
     return AsyncProbe(fitting.probe, AsyncFileReader(bytes(fitting.data), fitting.probe))

@@ -164,11 +164,13 @@ class AsyncProbedModel(DescribedModel):
 
     async def _fit(self, fitting: Fitting, timeout: float | None) -> None:
         link, seconds = self._caller.link, self._caller.seconds(timeout)
-        async with aclosing(
-            link.fit(fitting.method, fitting.spec, fitting.batches_async(), timeout=seconds)
-        ) as responses:
-            async for response in responses:
-                fitting.take(response)
+        answer = link.fit(fitting.method, fitting.spec, fitting.batches_async(), timeout=seconds)
+        try:
+            async with aclosing(answer) as responses:
+                async for response in responses:
+                    fitting.take(response)
+        finally:
+            fitting.over()
         fitting.end()
 
     async def _computed(self, addresses: list[str], timeout: float | None) -> list[HookPoint]:

@@ -57,6 +57,7 @@ class AsyncProbe(DescribedProbe):
         timeout: float | None = None,
     ) -> ProbeResult:
         """Returns all that the probe gives for a data set, as `Probe.run`."""
+        self._check_mask()
         parts = self._reader.probe_results(
             self.name, x, batch_size=batch_size, progress=progress, preprocess=preprocess, timeout=timeout
         )

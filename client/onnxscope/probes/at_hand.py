@@ -97,6 +97,7 @@ def fit_probe(
             for response in responses:
                 fitting.take(response)
     finally:
+        fitting.over()
         link.close()
     fitting.end()
     return Probe(fitting.probe, FileReader(bytes(fitting.data), fitting.probe))

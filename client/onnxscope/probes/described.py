@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from onnxscope import reduce
-from onnxscope.errors import InternalError, ValueInvalidError
+from onnxscope.errors import InternalError, ReductionInvalidError, ValueInvalidError
 from onnxscope.probes import text
 from onnxscope.probes.report import ProbeReport
 from onnxscope.probes.result import ProbeResult
@@ -159,6 +159,18 @@ class DescribedProbe:
         if name not in arrays:
             raise ValueInvalidError(f"the probe {self.name!r} ({self.kind}) has no {name}_: it is not linear")
         return arrays[name]
+
+    def _check_mask(self) -> None:
+        """Makes sure that all that the probe reads is in the model.
+
+        Raises:
+            ReductionInvalidError: it was fitted with a mask that was an array, which a later run does not have.
+        """
+        if self._message.reduction.mask_value:
+            raise ReductionInvalidError(
+                f"the probe {self.name!r} was fitted with a mask that was an array, and is run without one: make the "
+                "mask an input of the model and fit it with the name of that"
+            )
 
     def _predicted(self, result: ProbeResult) -> Array:
         """Returns the labels of a result, or its values where the labels are numbers."""

@@ -128,7 +128,7 @@ class Fitting:
             sample_weight=sample_weight,
             test=test,
         )
-        self._tell = bars.staged(progress, CAPTURE).tell
+        self._bar = bars.staged(progress, CAPTURE)
         self._is_done = False
         self.probes: dict[str, pb.Probe] = {}
         self.completed: pb.SweepCompleted | None = None
@@ -170,6 +170,10 @@ class Fitting:
                 self.completed = response.completed
                 self._is_done = True
 
+    def over(self) -> None:
+        """Says that nothing more comes, whatever came of it."""
+        self._bar.end()
+
     def end(self) -> None:
         """Says that the answer has ended.
 
@@ -210,9 +214,9 @@ class Fitting:
 
     def _progress(self, told: pb.FitProgress) -> None:
         if told.stage == CAPTURE:
-            self._tell(told.stage, told.row_count, self._labelled.total)
+            self._bar.tell(told.stage, told.row_count, self._labelled.total)
         else:
-            self._tell(told.stage, told.done_count, told.total_count or None)
+            self._bar.tell(told.stage, told.done_count, told.total_count or None)
 
 
 def _new_name(kind: str) -> str:

@@ -229,9 +229,12 @@ class ProbedModel(DescribedModel):
 
     def _fit(self, fitting: Fitting, timeout: float | None) -> None:
         link, seconds = self._caller.link, self._caller.seconds(timeout)
-        with closing(link.fit(fitting.method, fitting.spec, fitting.batches(), timeout=seconds)) as responses:
-            for response in responses:
-                fitting.take(response)
+        try:
+            with closing(link.fit(fitting.method, fitting.spec, fitting.batches(), timeout=seconds)) as responses:
+                for response in responses:
+                    fitting.take(response)
+        finally:
+            fitting.over()
         fitting.end()
 
     def _computed(self, addresses: list[str], timeout: float | None) -> list[HookPoint]:

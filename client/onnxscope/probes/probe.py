@@ -71,6 +71,7 @@ class Probe(DescribedProbe):
             InputMismatchError: `x` is not what the model declares.
             ProbeNotFoundError: it is not in the catalog any more.
         """
+        self._check_mask()
         parts = self._reader.probe_results(
             self.name, x, batch_size=batch_size, progress=progress, preprocess=preprocess, timeout=timeout
         )

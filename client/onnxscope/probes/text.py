@@ -23,12 +23,13 @@ def report_lines(report: ProbeReport, classes: Sequence[object] = ()) -> list[st
         report: that is shown.
         classes: in the order of the confusion matrix; empty where they are not known.
     """
-    lines = [_line(name, value, meaning) for name, value, meaning in _numbers(report)]
+    width = max(_LABEL_WIDTH, len(report.metric))
+    lines = [_line(name, value, meaning, width) for name, value, meaning in _numbers(report)]
     if report.learning_curve:
-        lines += _curve(report)
+        lines += _curve(report, width)
     if report.scores[1:]:
         others = ", ".join(f"{one.metric} {score_text(one.value)}" for one in report.scores[1:])
-        lines.append(_line("other scores", "", others))
+        lines.append(_line("other scores", "", others, width))
     if 0 < len(report.confusion) <= _MAX_CLASSES:
         lines += ["", *_confusion(report, classes)]
     return lines + [f"note: {note}" for note in report.notes]
@@ -74,7 +75,7 @@ def _numbers(report: ProbeReport) -> Iterator[tuple[str, str, str]]:
     yield "training rows", score_text(report.train_score), f"gap {score_text(report.gap)}"
 
 
-def _curve(report: ProbeReport) -> list[str]:
+def _curve(report: ProbeReport, label_width: int) -> list[str]:
     rows = [str(point.row_count) for point in report.learning_curve]
     scores = [score_text(point.score) for point in report.learning_curve]
     widths = [max(map(len, column)) for column in zip(rows, scores, strict=True)]
@@ -84,14 +85,14 @@ def _curve(report: ProbeReport) -> list[str]:
     names = ("learned from", f"gives {report.metric}")
     width = max(map(len, names))
     return [
-        _line(title, "", f"{name:<{width}}  {text}")
+        _line(title, "", f"{name:<{width}}  {text}", label_width)
         for title, name, text in zip(("learning curve", ""), names, texts, strict=True)
     ]
 
 
-def _line(name: str, value: str, meaning: str) -> str:
+def _line(name: str, value: str, meaning: str, width: int) -> str:
     number = f"{value:>{_NUMBER_WIDTH}}  " if value else " " * 4
-    return f"{name:<{_LABEL_WIDTH}}  {number}{meaning}".rstrip()
+    return f"{name:<{width}}  {number}{meaning}".rstrip()
 
 
 def _confusion(report: ProbeReport, classes: Sequence[object]) -> list[str]:
