@@ -256,11 +256,11 @@ def test_a_sweep_is_a_mapping_in_the_order_of_depth(fake, echo):
     assert len(sweep.plot().axes) == 2
 
 
-def test_a_sweep_without_a_name_gets_one_of_its_own(fake, echo):
+def test_a_sweep_without_a_name_has_the_one_that_the_server_chose(fake, echo):
     """Two of them never touch each other's probes."""
     first, second = (echo.sweep(ROWS, Y, "h1") for _ in range(2))
-    assert first.name != second.name
-    assert first.name.startswith("logistic-")
+    assert (first.name, second.name) == ("sweep-1", "sweep-2")
+    assert second["h1"].name == "sweep-2/h1"
 
 
 def test_probes_are_listed_got_and_deleted(fake, echo):

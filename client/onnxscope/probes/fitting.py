@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from onnxscope import progress as bars
@@ -57,7 +55,7 @@ class Fitting:
 
     Args:
         method: `FIT` or `SWEEP`.
-        name: of the probe, or of the sweep; None for a new one.
+        name: of the probe, or of the sweep; None lets the server choose the sweep's.
         model: whose activations are learned from; None where the rows are activations.
         X: the data set, see `Labelled`.
         y: its labels.
@@ -104,7 +102,7 @@ class Fitting:
         chosen = selectors.normalise(at)
         rules = reductions.rules(reduce, chosen)
         self.method = method
-        self.spec = options.message(_new_name(options.kind) if name is None else name)
+        self.spec = options.message("" if name is None else name)
         if model is not None:
             self.spec.model = model.digest
         self.spec.selectors.extend(chosen)
@@ -197,8 +195,9 @@ class Fitting:
             points: their hook points, in order.
         """
         ended = self.completed or pb.SweepCompleted()
+        kept = (probe.name.removesuffix(f"/{address}") for address, probe in probes.items())
         return Sweep(
-            self.spec.name,
+            self.spec.name or next(kept, ""),
             self.spec.kind,
             probes,
             points,
@@ -217,7 +216,3 @@ class Fitting:
             self._bar.tell(told.stage, told.row_count, self._labelled.total)
         else:
             self._bar.tell(told.stage, told.done_count, told.total_count or None)
-
-
-def _new_name(kind: str) -> str:
-    return f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

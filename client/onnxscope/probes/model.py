@@ -151,7 +151,7 @@ class ProbedModel(DescribedModel):
             y: as of `fit_probe`.
             at: selectors of hook points.
             kind: as of `fit_probe`.
-            name: the probes are kept under NAME/ADDRESS; None makes a new name.
+            name: the probes are kept under NAME/ADDRESS; None lets the server choose, and then it cannot go on.
             reduce: a reduction or its name, or `{selector: reduction}`.
             params: as of `fit_probe`.
             test_size: as of `fit_probe`.
