@@ -211,6 +211,7 @@ class PlannedProbe:
         kind: of the probe.
         classes: in the order of its scores.
         outputs: what it gives.
+        row_axis: axis of the rows in what it reads.
     """
 
     name: str
@@ -222,6 +223,7 @@ class PlannedProbe:
     kind: str
     classes: tuple[int | str, ...]
     outputs: tuple[ProbeOutput, ...]
+    row_axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,7 @@ class ProbeInfo:
         params: that it was fitted with.
         report: of its evaluation; None where it was not fitted here.
         fit_seconds: when it was fitted, since 1970; None where that is not known.
+        row_axis: axis of the rows behind the reduction; it is put in front of the others, which are then flattened.
     """
 
     name: str
@@ -197,6 +198,7 @@ class ProbeInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
     report: ProbeReport | None = None
     fit_seconds: float | None = None
+    row_axis: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

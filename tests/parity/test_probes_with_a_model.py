@@ -17,6 +17,7 @@ from tests.served_probes import NONE, Array, Keeper, Linear
 import onnxscope
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import probe_service_pb2 as pb
+from onnxscope_server.api import probe_keeping
 from onnxscope_server.probe_domain import ProbeInfo, ProbeKind, Task
 from onnxscope_server.probes import export, kinds
 from onnxscope_server.probes.predict import predictions
@@ -355,6 +356,10 @@ def test_lists_come_in_pages(keeper: Callable[[Any], Keeper]) -> None:
     rest = old.call("ListProbes", page_size=2, page_token=first.next_page_token)
     assert [probe.name for page in (first, rest) for probe in page.probes] == ["a", "b/x", "c"]
     assert not rest.next_page_token
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe_keeping, "_PAGE_BYTES", 1)
+        short = old.call("ListProbes", page_token="1")
+    assert ([probe.name for probe in short.probes], short.next_page_token) == (["b/x"], "2")
     probe = old.call("GetProbe", name="b/x").probe
     assert (probe.address, probe.kind, list(probe.outputs)) == ("h", "onnx", ["labels", "scores"])
     assert probe.byte_count == len(old.exported("b/x"))

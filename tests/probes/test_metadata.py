@@ -148,7 +148,7 @@ def test_stable():
     text = (
         '{"format":1,"probe":{"name":"parity","model_digest":"ab12","address":"/h/Relu:0","reduction":{"kind":"mean",'
         '"axis":1,"index":null,"k":null,"mask_input":"attention_mask","mask_value":null},"kind":"logistic",'
-        '"task":"classes","classes":[0,1],"params":{},"report":null,"fit_seconds":null}}'
+        '"task":"classes","classes":[0,1],"params":{},"report":null,"fit_seconds":null,"row_axis":0}}'
     )
     assert metadata.read(with_text(text)) == INFO
     assert onnx.load_from_string(metadata.written(FOREIGN, INFO)).metadata_props[0].value == text

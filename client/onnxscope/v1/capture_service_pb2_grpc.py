@@ -64,7 +64,7 @@ class CaptureServiceServicer(object):
     def PlanCapture(self, request, context):
         """PlanCapture says what a capture would bring and cost, without running the model.
         Errors: MODEL_NOT_FOUND, HOOK_POINT_NOT_FOUND, SELECTOR_INVALID, INPUT_MISMATCH, REDUCTION_INVALID,
-        NOT_IMPLEMENTED_YET.
+        PROBE_NOT_FOUND, PROBE_INVALID, NOT_IMPLEMENTED_YET.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

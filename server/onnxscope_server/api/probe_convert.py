@@ -20,6 +20,7 @@ _TASKS = {pb.ProbeTask.Value(f"PROBE_TASK_{task.name}"): task for task in Task}
 _TASK_NUMBERS: dict[Task, Any] = {task: number for number, task in _TASKS.items()}
 _TEST_SHARE = 0.3
 _MAX_FOLDS = 1000
+_MOST_ARRAY_BYTES = 2 << 20
 T = TypeVar("T")
 
 
@@ -75,8 +76,11 @@ def probe_to_pb(
         info: what is known of it.
         outputs: of its graph.
         byte_count: of its file.
-        arrays: of a linear probe, by name; None for none.
+        arrays: of a linear probe, by name; None for none. Where they are too large for a message they are left out:
+            the file has them.
     """
+    if arrays and sum(array.nbytes for array in arrays.values()) > _MOST_ARRAY_BYTES:
+        arrays = None
     probe = pb.Probe(
         name=info.name,
         model_digest=info.model_digest,

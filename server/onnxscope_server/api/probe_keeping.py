@@ -15,6 +15,8 @@ from onnxscope_server.pipeline.keeping import ImportSpec, Keeping, SparseAutoenc
 from onnxscope_server.probes import metadata
 
 _PIECE_BYTES = 1 << 20
+# reports may be long, and a message has at most 4 MiB
+_PAGE_BYTES = 2 << 20
 
 
 class ProbeKeeping:
@@ -31,7 +33,16 @@ class ProbeKeeping:
         """Lists the probes of a model."""
         entries = await self._keeping.list(request.model, request.version)
         found, token = page(entries, request.page_size, request.page_token)
-        return pb.ListProbesResponse(probes=[_to_pb(entry) for entry in found], next_page_token=token)
+        response = pb.ListProbesResponse(next_page_token=token)
+        size = 0
+        for at, entry in enumerate(found, int(request.page_token or 0)):
+            probe = _to_pb(entry)
+            size += probe.ByteSize()
+            if response.probes and size > _PAGE_BYTES:
+                response.next_page_token = str(at)
+                break
+            response.probes.append(probe)
+        return response
 
     async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> pb.GetProbeResponse:
         """Describes one probe, with its arrays where it is linear."""

@@ -139,7 +139,7 @@ class Probing:
                     async for count in counts:
                         yield Progress(count, "capture", 0, 1)
                 keep = partial(self._put, spec.overwrite) if spec.model else None
-                subject = Subject(spec.name or spec.kind.value, target.digest, place.address, place.reduction)
+                subject = Subject(spec.name or spec.kind.value, target.digest, place)
                 fitting = self._fits([self._work(spec, subject, one_pass, keep)])
                 async with aclosing(fitting.events()) as events:
                     async for event in events:
@@ -193,7 +193,7 @@ class Probing:
         works = []
         for place in target.places:
             if place.address not in sweep.resumed:
-                subject = Subject(sweep.names[place.address], target.digest, place.address, place.reduction)
+                subject = Subject(sweep.names[place.address], target.digest, place)
                 works.append(self._work(spec, subject, one_pass, sweep.keep))
         async with aclosing(self._fits(works).events()) as events:
             async for event in events:
@@ -253,7 +253,7 @@ class Probing:
         keep: Callable[[KeptProbe], None] | None,
     ) -> fits.Work[KeptProbe]:
         def work(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe:
-            probe = self._fitting.fit(spec, subject, one_pass.sample(subject.address), tell, stopped)
+            probe = self._fitting.fit(spec, subject, one_pass.sample(subject.place.address), tell, stopped)
             if keep is not None:
                 keep(probe)
             return probe

@@ -51,6 +51,7 @@ def planned_probes(model: CatalogModel, entries: Sequence[ProbeEntry]) -> tuple[
                 info.kind.value,
                 tuple(info.classes),
                 tuple(outputs),
+                info.row_axis,
             )
         )
     return tuple(found)
@@ -84,10 +85,23 @@ def _read(model: CatalogModel, entry: ProbeEntry) -> tuple[ValueType | None, Ten
             type_ = reduced(point.address, info.reduction, type_)
         except OnnxscopeServerError as error:
             raise _invalid(entry, error.message) from error
-    why = _mismatch(takes, type_)
+    why = _mismatch(takes, _rows_first(entry, type_))
     if why:
         raise _invalid(entry, f"{why} at {info.address!r}")
     return over_iterations(type_, repeats), takes
+
+
+def _rows_first(entry: ProbeEntry, type_: ValueType | None) -> ValueType | None:
+    """Returns a type with the axis of the rows in front."""
+    axis = entry.info.row_axis
+    if not axis or (type_ is not None and not isinstance(type_, TensorType)):
+        return type_
+    if type_ is None or type_.shape is None:
+        raise _invalid(entry, f"its rows lie along axis {axis}, and how many axes there are is not known")
+    if axis >= len(type_.shape):
+        raise _invalid(entry, f"its rows lie along axis {axis}, and there are {len(type_.shape)} axes")
+    shape = (type_.shape[axis], *type_.shape[:axis], *type_.shape[axis + 1 :])
+    return TensorType(type_.data_type, shape, type_.sparse)
 
 
 def _mismatch(takes: TensorType, type_: ValueType | None) -> str:

@@ -88,7 +88,7 @@ class Graft(ir.passes.InPlacePass):
 
 
 def _fed(fragment: Fragment, value: ir.Value, scion: Scion, opset: int) -> ir.Value:
-    """Returns what the probe takes of a value: of its type, and flattened behind the rows."""
+    """Returns what the probe takes of a value: of its type, its rows in front, and flattened behind them."""
     declared, wanted = scion.type, scion.probe.input
     have = declared.data_type if isinstance(declared, TensorType) else None
     if have is not None and opset < opset_needed(have):
@@ -101,6 +101,9 @@ def _fed(fragment: Fragment, value: ir.Value, scion: Scion, opset: int) -> ir.Va
     if have is not wanted.data_type:
         value = fragment.cast(value, wanted.data_type)
     rank = len(declared.shape) if isinstance(declared, TensorType) and declared.shape is not None else None
+    axis = scion.probe.row_axis
+    if axis and rank is not None:
+        value = fragment.add("Transpose", value, perm=[axis, *(other for other in range(rank) if other != axis)])
     takes_rows = wanted.shape is None or len(wanted.shape) == _MATRIX
     return fragment.add("Flatten", value, axis=1) if takes_rows and rank != _MATRIX else value
 

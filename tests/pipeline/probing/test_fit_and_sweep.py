@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxscope_server.domain import CaptureSpec, Reduction, ReductionKind
+from onnxscope_server.domain import CaptureSpec, OutputMode, Reduction, ReductionKind
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
@@ -177,6 +177,11 @@ def test_rows_along_another_axis_are_found(fitting: Serve) -> None:
             assert {place.address: place.axis for place in found.places} == axes
             probe = await fits.fit(fits.spec("h", name="p", controls=True), [ProbeBatch({"x": x}, labels=y)])
             assert probe.info.report.scores[0].value > 0.9
+            # and grafted on to the model it reads them there
+            captures = fits.services.captures._captures
+            prepared = await captures.prepare(CaptureSpec(fits.digest, probes=("p",), outputs=OutputMode.NONE))
+            result = await captures.run(prepared, Call({"x": x}, {}))
+            assert (result.probes["p::labels"] == y).mean() > 0.9
 
     asyncio.run(main())
 

@@ -31,7 +31,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     original = Fitting.fit
 
     def noting(self: Fitting, spec: Any, subject: Any, *rest: Any) -> KeptProbe:
-        found.append(subject.address)
+        found.append(subject.place.address)
         return original(self, spec, subject, *rest)
 
     monkeypatch.setattr(Fitting, "fit", noting)
@@ -199,7 +199,7 @@ def test_a_failure_ends_the_other_fits_and_is_told(fitting: Serve, monkeypatch: 
     """The first one wins."""
 
     def failing(self: Fitting, spec: Any, subject: Any, *rest: Any) -> KeptProbe:
-        raise DataInvalidError(f"nothing at {subject.address}")
+        raise DataInvalidError(f"nothing at {subject.place.address}")
 
     monkeypatch.setattr(Fitting, "fit", failing)
 

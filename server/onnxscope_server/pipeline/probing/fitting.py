@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Reduction
+from onnxscope_server.domain import Array
 from onnxscope_server.errors import RunCancelledError
 from onnxscope_server.pipeline.probing.passing import Sample
+from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
 from onnxscope_server.probes import batches, export, kinds, metadata
 from onnxscope_server.probes.evaluate import evaluate
@@ -28,14 +29,12 @@ class Subject:
     Attributes:
         name: to keep it under.
         model_digest: of its model; empty for none.
-        address: of the hook point.
-        reduction: applied before it.
+        place: the hook point.
     """
 
     name: str
     model_digest: str
-    address: str
-    reduction: Reduction | None
+    place: Place
 
 
 class Fitting:
@@ -97,14 +96,15 @@ class Fitting:
         info = ProbeInfo(
             name=subject.name,
             model_digest=subject.model_digest,
-            address=subject.address,
-            reduction=subject.reduction,
+            address=subject.place.address,
+            reduction=subject.place.reduction,
             kind=spec.kind,
             task=fitted.task,
             classes=fitted.classes,
             params=spec.params,
             report=replace(report, notes=(*report.notes, *sample.notes)),
             fit_seconds=time.time(),
+            row_axis=subject.place.axis,
         )
         onnx = export.faithful(fitted, info, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
         _check(stopped)
