@@ -253,7 +253,11 @@ class Probing:
         keep: Callable[[KeptProbe], None] | None,
     ) -> fits.Work[KeptProbe]:
         def work(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe:
-            probe = self._fitting.fit(spec, subject, one_pass.sample(subject.place.address), tell, stopped)
+            address = subject.place.address
+            try:
+                probe = self._fitting.fit(spec, subject, one_pass.sample(address), tell, stopped)
+            except DataInvalidError as error:
+                raise DataInvalidError(f"At {address!r}: {error.message}", **error.metadata) from error
             if keep is not None:
                 keep(probe)
             return probe

@@ -234,6 +234,9 @@ class MemoryLearner:
             if self.kind == ProbeKind.MEAN_DIFFERENCE:
                 return discriminants.mean_difference(given.means)
             return discriminants.mass_mean(given) if self.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
+        if self.kind == ProbeKind.NEAREST_CENTROID and not np.ptp(features, axis=0).any():
+            # a layer that has lost everything is an answer too, which scikit-learn refuses to give
+            return _same_centroids(self.made(len(features)), features[0], int(target.max()) + 1)
         if self.kind == ProbeKind.NEAREST_CENTROID and weights is not None:
             estimator = self.made(len(features)).fit(features, target)
             estimator.centroids_ = discriminants.moments(features, target, weights, int(target.max()) + 1).means
@@ -278,6 +281,16 @@ class MemoryLearner:
         """Raises DataInvalidError where there are weights and the estimator knows none."""
         if weights is not None and not has_fit_parameter(estimator, "sample_weight"):
             raise DataInvalidError(f"kind {self.kind} knows no weights: leave out sample_weight and class_weight")
+
+
+def _same_centroids(estimator: Any, centroid: Array, class_count: int) -> Any:
+    """Fits a `NearestCentroid` to features that don't vary."""
+    estimator.classes_, estimator.n_features_in_ = np.arange(class_count), len(centroid)
+    estimator.centroids_ = np.tile(centroid, (class_count, 1))
+    estimator.class_prior_ = np.full(class_count, 1 / class_count)
+    estimator.within_class_std_dev_ = np.zeros(len(centroid))
+    estimator.deviations_ = np.zeros((class_count, len(centroid)))
+    return estimator
 
 
 def finite(features: Array) -> Array:

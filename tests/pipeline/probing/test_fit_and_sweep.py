@@ -57,6 +57,23 @@ def test_a_sweep_says_at_every_layer_what_is_known_by_construction(fitting: Serv
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("kind", [kind for kind in ProbeKind if kind not in (ProbeKind.ONNX, ProbeKind.PCA)])
+def test_every_kind_says_so(fitting: Serve, kind: ProbeKind) -> None:
+    """Also at h2, where nothing varies any more."""
+
+    async def main() -> None:
+        async with fitting() as fits:
+            batches = same_sign()
+            probes, _ = await fits.sweep(fits.spec("h1", "h2", name="s", kind=kind), batches)
+            if kind is not ProbeKind.KMEANS:
+                found, lost = (probes[address].info.report.scores[0] for address in ("h1", "h2"))
+                assert found.low > 0.9
+                assert lost.low < 0.55
+                assert lost.high > 0.45
+
+    asyncio.run(main())
+
+
 def test_a_fit_is_kept_and_told_of(fitting: Serve) -> None:
     """Rows are counted as they come, then stages, and last the probe, which the catalog has."""
 
