@@ -23,10 +23,10 @@ def open_link(
         ModuleNotFoundError: the server's part is not installed.
     """
     try:
-        from onnxscope import embedded  # noqa: PLC0415  # needs the server's packages
+        from onnxscope.embedded import open_link  # noqa: PLC0415  # needs the server's packages
     except ModuleNotFoundError as error:
         raise _missing(caller, error) from error
-    return embedded.open_link(providers, options, settings or {})
+    return open_link(providers, options, settings or {})
 
 
 def open_async_link(
@@ -34,10 +34,10 @@ def open_async_link(
 ) -> AsyncLink:
     """Starts a server in this process, for coroutines of any event loop; arguments and errors as of `open_link`."""
     try:
-        from onnxscope import embedded  # noqa: PLC0415  # needs the server's packages
+        from onnxscope.embedded import open_async_link  # noqa: PLC0415  # needs the server's packages
     except ModuleNotFoundError as error:
         raise _missing(caller, error) from error
-    return embedded.open_async_link(providers, options, settings or {})
+    return open_async_link(providers, options, settings or {})
 
 
 def _missing(caller: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
