@@ -109,6 +109,18 @@ def test_every_kind_finds_a_feature_where_it_is_and_not_where_it_is_not(kind, fo
     assert nothing.compression < 1.1
 
 
+@pytest.mark.parametrize("kind", [one for one in ProbeKind if one != ProbeKind.ONNX])
+def test_a_layer_that_is_constant_holds_nothing(kind):
+    """Dead units everywhere end no sweep: classes are at chance, and figures without meaning are 0 or noted."""
+    y, held, _ = feature(80)
+    labels = None if kind in {ProbeKind.PCA, ProbeKind.KMEANS} else y
+    report = evaluated(np.zeros_like(held), labels, kind=kind, raw=held)[1]
+    assert all(np.isfinite([one.value, one.low, one.high]).all() for one in report.scores)
+    if labels is not None:
+        assert report.scores[0].value == pytest.approx(0.5, abs=0.15)
+        assert report.compression < 1.1
+
+
 def test_a_learning_curve_rises_to_the_score():
     """Its points are by rising number of rows, and the last is the score itself."""
     y, held, _ = feature()

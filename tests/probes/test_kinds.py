@@ -210,6 +210,18 @@ def test_activations_that_are_no_numbers_are_refused(digits):
             fitted(ProbeKind.LOGISTIC, Task.CLASSES, broken, y)
 
 
+def test_a_covariance_that_would_fill_memory_is_refused():
+    """A flattened feature map: the mean difference is learned, and what needs its covariance says what to do."""
+    activations = np.zeros((8, 20_000), dtype=np.float32)
+    activations[::2, 5] = 1
+    y = np.arange(8) % 2
+    assert (
+        predictions(fitted(ProbeKind.MEAN_DIFFERENCE, Task.CLASSES, activations, y), activations)["labels"] == y
+    ).all()
+    with pytest.raises(DataInvalidError, match="reduction"):
+        fitted(ProbeKind.LDA, Task.CLASSES, activations, y)
+
+
 def test_arrays_are_rows_of_float32():
     """Activations of any rank and number type become [example, feature] of float32."""
     assert kinds.arrays(np.zeros((3, 2, 4), dtype=np.float16)).shape == (3, 8)

@@ -99,6 +99,8 @@ def test_rows_that_the_caller_holds_out_are_held_out():
         ([0.5, np.nan] * 5, {"kind": ProbeKind.RIDGE}, "example 1"),
         ([0.5] * 10, {"kind": ProbeKind.RIDGE}, "same number"),
         ([0.5, 1.0] * 5, {}, "integers or text"),
+        ([0, 1] * 5, {"class_weight": {2: 1.0}}, "class_weight names 2"),
+        ([0, 1] * 5, {"class_weight": {"1": 0.0}}, "above 0"),
     ],
 )
 def test_data_of_which_nothing_can_be_learned_is_refused(y, options, says):

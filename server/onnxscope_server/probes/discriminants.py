@@ -18,10 +18,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.svm import LinearSVC
 
 from onnxscope_server.domain import Array
+from onnxscope_server.errors import DataInvalidError
 
 # variances below this share of the largest count as that share: what tells classes apart perfectly does not vary
 # inside of them, and must not be dropped as a pseudo-inverse would
 VARIANCE_FLOOR = 1e-6
+MAX_FEATURES = 16_384  # of which a covariance takes 2 GiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,14 +41,29 @@ class Moments:
     shares: Array
 
 
-def moments(features: Array, numbers: Array, weights: Array | None, class_count: int) -> Moments:
-    """Returns the moments of `features` [example, feature] whose classes have the `numbers` int64 [example]."""
+def centres(features: Array, numbers: Array, weights: Array | None, class_count: int) -> tuple[Array, Array]:
+    """Returns the means [class, feature] and the weights [class] of classes that examples have by number."""
     weight = np.ones(len(features)) if weights is None else weights
     share = sparse.csr_array((weight, (numbers, np.arange(len(features)))), shape=(class_count, len(features)))
     totals = np.asarray(share.sum(axis=1))
-    means = share @ features / totals[:, None]
+    return np.asarray(share @ features / totals[:, None]), totals
+
+
+def moments(features: Array, numbers: Array, weights: Array | None, class_count: int) -> Moments:
+    """Returns the moments of `features` [example, feature] whose classes have the `numbers` int64 [example].
+
+    Raises:
+        DataInvalidError: there are too many features for a covariance.
+    """
+    if features.shape[1] > MAX_FEATURES:
+        raise DataInvalidError(
+            f"{features.shape[1]} features are too many for a covariance (the most is {MAX_FEATURES}): choose a "
+            "reduction such as spatial_mean, or kind mean_difference or logistic"
+        )
+    means, totals = centres(features, numbers, weights, class_count)
     within = features - means[numbers]
-    return Moments(means, (within * weight[:, None]).T @ within / totals.sum(), totals / totals.sum())
+    weighted = within if weights is None else within * weights[:, None]
+    return Moments(means, weighted.T @ within / totals.sum(), totals / totals.sum())
 
 
 def inverse(covariance: Array) -> Array:

@@ -61,9 +61,9 @@ def evaluate(
     found = targets.of(spec, labels, rows.shape[0])
     metrics = scoring.metrics(spec.kind, found.task, spec.metric)
     parts = splits.of(spec, found)
-    for name, other in (("the raw input", raw), ("the shuffled architecture", shuffled)):
+    for name, other in (("the raw input", raw), ("types", types), ("the shuffled architecture", shuffled)):
         if other is not None and other.shape[0] != rows.shape[0]:
-            raise DataInvalidError(f"{name} has {other.shape[0]} examples and there are {rows.shape[0]} activations")
+            raise DataInvalidError(f"{name}: {other.shape[0]} examples, and there are activations of {rows.shape[0]}")
     trials = Trials(learner, found, stopped)
     tell("fit")
     probes = [trials.fit(rows, part.train) for part in parts]

@@ -229,10 +229,16 @@ class MemoryLearner:
         )
 
     def _fit_classifier(self, features: Array, target: Array, weights: Array | None) -> Any:
+        if self.kind == ProbeKind.MEAN_DIFFERENCE:
+            means, _ = discriminants.centres(features, target, weights, int(target.max()) + 1)
+            return discriminants.mean_difference(means)
+        if self.kind == ProbeKind.NEAREST_CENTROID and (features == features[0]).all():  # scikit-learn refuses them
+            estimator = _estimator(self.kind, self.task)
+            estimator.centroids_, _ = discriminants.centres(features, target, weights, int(target.max()) + 1)
+            estimator.classes_, estimator.n_features_in_ = np.arange(len(estimator.centroids_)), features.shape[1]
+            return estimator
         if self.kind in _CLOSED or (self.kind == ProbeKind.LDA and not set(self.params) - {"standardize"}):
             given = discriminants.moments(features, target, weights, int(target.max()) + 1)
-            if self.kind == ProbeKind.MEAN_DIFFERENCE:
-                return discriminants.mean_difference(given.means)
             return discriminants.mass_mean(given) if self.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
         if self.kind == ProbeKind.NEAREST_CENTROID and not np.ptp(features, axis=0).any():
             # a layer that has lost everything is an answer too, which scikit-learn refuses to give

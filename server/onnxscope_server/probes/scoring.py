@@ -251,7 +251,7 @@ def _mae(outcome: Outcome, resampling: Resampling) -> Array:
 
 def _explained_variance(outcome: Outcome, resampling: Resampling) -> Array:
     sums = resampling.sums(outcome.scores)
-    return 1 - _ratio(sums[:, 0], sums[:, 1])
+    return np.asarray(np.nan_to_num(1 - _ratio(sums[:, 0], sums[:, 1])))  # of nothing, nothing is explained
 
 
 def _silhouette(outcome: Outcome, resampling: Resampling) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,8 @@ def of(spec: ProbeSpec, labels: Labels, example_count: int) -> Targets:
     kinds.check(spec.kind, task)
     y = _typed(labels.y, task, example_count)
     classes, truth = _truth(y, task, example_count)
+    if isinstance(spec.class_weight, Mapping):
+        _check_class_weight(spec.class_weight, classes)
     if len(np.unique(row)) < MIN_ROWS:
         raise DataInvalidError(
             f"there are {len(np.unique(row))} rows with labels, too little data to learn from and to test on: "
@@ -154,6 +157,14 @@ def _truth(y: Array | None, task: Task, example_count: int) -> tuple[tuple[Class
     if len(classes) == example_count:
         raise DataInvalidError("no class has two rows: nothing can be learned and tested; is the task a regression?")
     return classes, numbers
+
+
+def _check_class_weight(class_weight: Mapping[Class, float], classes: tuple[Class, ...]) -> None:
+    unknown = {str(one) for one in class_weight} - {str(one) for one in classes}
+    if unknown:
+        raise DataInvalidError(f"class_weight names {', '.join(sorted(unknown))}, and no label is that: leave it out")
+    if not all(np.isfinite(one) and one > 0 for one in class_weight.values()):
+        raise DataInvalidError("class_weight must have a finite number above 0 for each class that it names")
 
 
 def _weights(weights: Array | None) -> Array | None:
