@@ -319,3 +319,5 @@ def test_local_without_the_server_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscope.embedded", None)
     with pytest.raises(ModuleNotFoundError, match=r"onnxscope\[server\]"):
         onnxscope.local()
+    with pytest.raises(ModuleNotFoundError, match=r"fit_probe\(\) runs the server.*onnxscope\[server\]"):
+        onnxscope.fit_probe(ROWS, [0, 1])
