@@ -77,7 +77,7 @@ def test_regression_scores_are_scikit_learns():
 @pytest.mark.parametrize("metric", scoring.CLASS_METRICS)
 @pytest.mark.parametrize("positions", [1, 5])
 def test_intervals_cover_the_truth_in_95_of_100_draws(metric, positions):
-    """Of 200 intervals 91 to 99 % hold the population's score, also where five positions are right or wrong together."""
+    """Of 200 intervals 91 to 99 % hold the population's score, also where five positions go together."""
     truth, scores = noisy_classes(100_000, 3, seed=1)
     expected = scoring.scored(metric, outcome(Task.CLASSES, truth, scores))
     covered = 0
