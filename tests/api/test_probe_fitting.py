@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -156,6 +157,7 @@ def test_a_client_that_goes_ends_its_sweep(stub: ProbeServiceStub, digest: str) 
             told = list(again)
         except grpc.RpcError:
             codes.add(again.code())
+            time.sleep(0.05)
             continue
         assert told[-1].HasField("completed")
         break

@@ -68,6 +68,19 @@ def test_rows_of_another_length_are_made_alike_and_that_is_said() -> None:
     assert "differ in length" in raw.notes[0]
 
 
+def test_rows_and_positions_have_widths_of_their_own() -> None:
+    """In one sweep both may be asked for."""
+    raw = RawInputs({}, frozenset(), 0)
+    x = np.ones((2, 3, 2), np.float32)
+    x[0, 0, 0] = np.nan
+    whole, each = raw.of_rows({"x": x}), raw.of_positions({"x": x}, 3)
+    assert whole is not None
+    assert each is not None
+    assert (whole.shape, each.shape) == ((2, 6), (2, 3, 2))
+    assert np.isfinite(whole).all()
+    assert raw.notes == ("the input holds NaN or infinity: for the score on it, NaN counts as 0",)
+
+
 def test_positions_have_an_input_of_their_own_where_it_has_as_many() -> None:
     """Else there is none."""
     raw = RawInputs({"x": 0}, frozenset(), 0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -92,6 +95,56 @@ def test_batches_that_were_captured_are_not_run_again(fitting: Serve, tmp_path: 
             assert 1 <= fits.runs <= 2
             assert probes["h1"].info.report.scores[0].value > 0.95
 
+    asyncio.run(main())
+
+
+_KILLED = """
+import asyncio, sys
+from contextlib import aclosing
+from pathlib import Path
+from onnxscope_server.app import Services
+from onnxscope_server.probe_domain import KeptProbe, ProbeSpec
+from onnxscope_server.settings import EmbeddedSettings
+from tests.pipeline.probing.conftest import given, same_sign
+
+async def main():
+    services = Services.make(EmbeddedSettings(data=Path(sys.argv[1]), max_fits=1))
+    digest = (await services.models.add_file(Path(sys.argv[2]), "model", "")).digest
+    spec = ProbeSpec("s", model=digest, selectors=("h1", "h2", "y"), controls=False)
+    async with aclosing(services.probing.sweep(spec, given(same_sign()), "test")) as events:
+        async for event in events:
+            if isinstance(event, KeptProbe):
+                print(event.info.address, flush=True)
+                # whoever started this kills it now
+                await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_sweep_goes_on_after_a_kill(fitting: Serve, tmp_path: Path, fitted: list[str]) -> None:
+    """What was finished is there, and nothing else needs to be written."""
+    data = tmp_path / "data"
+
+    async def written() -> None:
+        async with fitting():
+            pass
+
+    async def main() -> None:
+        async with fitting(data=data) as fits:
+            probes, over = await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
+            assert (set(probes), fits.runs) == (set(POINTS), 0)
+            assert over.resumed_count == len(POINTS) - len(fitted) >= 1
+            assert first not in fitted
+
+    asyncio.run(written())
+    command = [sys.executable, "-c", _KILLED, str(data), str(tmp_path / "model.onnx")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        first = child.stdout.readline().strip()
+        child.kill()
+    assert first in POINTS
     asyncio.run(main())
 
 

@@ -30,11 +30,6 @@ class Place:
     reduction: Reduction | None
     axis: int
 
-    @property
-    def has_positions(self) -> bool:
-        """Whether positions of rows are examples."""
-        return self.reduction is not None and self.reduction.kind is ReductionKind.POSITIONS
-
     def examples(self, value: Value) -> Array:
         """Returns activations as examples, in memory of their own where the model's array isn't like that.
 

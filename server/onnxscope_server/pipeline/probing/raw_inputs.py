@@ -26,7 +26,7 @@ class RawInputs:
     """Reads the raw input of batch after batch.
 
     Args:
-        axes: the batch axis of each input that has rows.
+        axes: the batch axis of each input that has rows; where nothing is known of any, it is the first.
         masks: names of inputs that are masks of reductions.
         seed: of the projection of wide inputs.
     """
@@ -36,8 +36,9 @@ class RawInputs:
         self._masks = masks
         self._seed = seed
         self._ids_of: str | None = None
-        self._width: int | None = None
-        self._projection: _Projection | None = None
+        # of rows and of positions
+        self._widths: dict[str, int] = {}
+        self._projections: dict[str, _Projection] = {}
         self._notes: dict[str, None] = {}
 
     @property
@@ -67,7 +68,7 @@ class RawInputs:
                 if salted.size and (int(salted.max()) >= HASHED or int(salted.min()) < 0):
                     self._note(f"for the score on the input, token ids were counted modulo {HASHED}")
                 counts = (0 if counts is None else counts) + _counted(salted)
-        flat = self._fitted(np.concatenate(numbers, axis=1)) if numbers else None
+        flat = self._fitted("rows", np.concatenate(numbers, axis=1)) if numbers else None
         parts = [part for part in (flat, counts) if part is not None]
         return np.concatenate(parts, axis=1) if parts else None
 
@@ -87,30 +88,33 @@ class RawInputs:
             return None
         merged = np.concatenate(numbers, axis=2)
         rows, _, features = merged.shape
-        return self._fitted(merged.reshape(-1, features)).reshape(rows, width, -1)
+        return self._fitted("positions", merged.reshape(-1, features)).reshape(rows, width, -1)
 
     def _rows(self, inputs: Mapping[str, Value]) -> Iterator[tuple[str, Array]]:
         for name, value in sorted(inputs.items()):
-            axis = self._axes.get(name)
+            axis = self._axes.get(name) if self._axes else 0
             if isinstance(value, np.ndarray) and axis is not None and value.ndim > axis and value.dtype.kind != "c":
                 yield name, np.moveaxis(value, axis, 0)
 
-    def _fitted(self, flat: Array) -> Array:
-        """Makes rows alike, and narrower where they are very wide."""
+    def _fitted(self, what: str, flat: Array) -> Array:
+        """Makes rows, or positions, alike and finite, and narrower where they are very wide."""
         features = flat.shape[1]
-        width = self._width = features if self._width is None else self._width
+        width = self._widths.setdefault(what, features)
+        if not np.isfinite(flat).all():
+            self._note("the input holds NaN or infinity: for the score on it, NaN counts as 0")
+            flat = np.nan_to_num(flat)
         if features != width:
-            self._note(f"the input's rows differ in length: they were cut, or filled with zeros, to {width} numbers")
+            self._note(f"the input's {what} differ in length: they were cut, or filled with zeros, to {width} numbers")
             flat = flat[:, :width] if features > width else np.pad(flat, ((0, 0), (0, width - features)))
         if width <= _MOST_COLUMNS:
             return flat
-        if self._projection is None:
-            self._projection = _Projection.drawn(width, self._seed)
+        if what not in self._projections:
+            self._projections[what] = _Projection.drawn(width, self._seed)
             self._note(
                 f"for the score on the input and for control types, its {width} numbers were projected at random to "
                 f"{HASHED}"
             )
-        return self._projection(flat)
+        return self._projections[what](flat)
 
     def _note(self, text: str) -> None:
         self._notes[text] = None
