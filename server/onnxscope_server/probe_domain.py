@@ -15,13 +15,12 @@ from onnxscope_server.domain import Array, Reduction
 
 
 class ProbeKind(enum.StrEnum):
-    """What a probe is. `MEAN_DIFFERENCE` and `MASS_MEAN` are the mean-difference probe without and with covariance."""
+    """What a probe is. Of some kinds there are other names, which mean the same."""
 
     LOGISTIC = "logistic"
     SVM = "svm"
     RIDGE = "ridge"
     MEAN_DIFFERENCE = "mean_difference"
-    MASS_MEAN = "mass_mean"
     LDA = "lda"
     NEAREST_CENTROID = "nearest_centroid"
     KNN = "knn"
@@ -29,6 +28,19 @@ class ProbeKind(enum.StrEnum):
     PCA = "pca"
     KMEANS = "kmeans"
     ONNX = "onnx"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ProbeKind | None:
+        name = str(value).lower().replace("-", "_")
+        return {kind.value: kind for kind in cls}.get(_OTHER_NAMES.get(name, name))
+
+
+_OTHER_NAMES = {
+    "mass_mean": "mean_difference",
+    "linear_svm": "svm",
+    "centroid": "nearest_centroid",
+    "k_means": "kmeans",
+}
 
 
 class Task(enum.StrEnum):

@@ -25,7 +25,6 @@ KINDS = [
     "svm",
     "ridge",
     "mean_difference",
-    "mass_mean",
     "lda",
     "nearest_centroid",
     "knn",

@@ -98,19 +98,18 @@ def test_lda_in_closed_form_is_scikit_learns(digits, count):
     np.testing.assert_allclose(predictions(probe, images[TEST])["scores"], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [ProbeKind.MASS_MEAN, ProbeKind.LDA])
-def test_a_feature_without_variance_inside_of_classes_is_used(kind):
+@pytest.mark.parametrize(("kind", "params"), [(ProbeKind.MEAN_DIFFERENCE, {"covariance": True}), (ProbeKind.LDA, {})])
+def test_a_feature_without_variance_inside_of_classes_is_used(kind, params):
     """A unit that holds the class itself, without noise, tells classes apart beside others that hold nothing."""
     generator = np.random.default_rng(0)
     y = generator.integers(0, 2, 200)
     activations = np.concatenate([generator.normal(size=(200, 5)), y[:, None], np.zeros((200, 1))], axis=1)
-    probe = fitted(kind, Task.CLASSES, activations.astype(np.float32), y)
+    probe = fitted(kind, Task.CLASSES, activations.astype(np.float32), y, **params)
     assert (predictions(probe, activations)["labels"] == y).all()
 
 
-@pytest.mark.parametrize("kind", [ProbeKind.MEAN_DIFFERENCE, ProbeKind.MASS_MEAN])
-@pytest.mark.parametrize("standardize", [False, True])
-def test_mass_mean_has_the_accuracy_of_its_closed_form(kind, standardize):
+@pytest.mark.parametrize("params", [{}, {"standardize": True}, {"covariance": True}])
+def test_mass_mean_has_the_accuracy_of_its_closed_form(params):
     """Accuracy on normal classes is phi(d' mu / (2 sqrt(d' S d))), d = mu or S^-1 mu, within two standard errors."""
     generator = np.random.default_rng(1)
     size, count = 16, 20_000
@@ -119,12 +118,12 @@ def test_mass_mean_has_the_accuracy_of_its_closed_form(kind, standardize):
     y = generator.integers(0, 2, 2 * count)
     activations = (generator.normal(size=(2 * count, size)) @ root + np.outer(y - 0.5, mu)).astype(np.float32)
     covariance = root.T @ root
-    if kind == ProbeKind.MASS_MEAN:
+    if params.get("covariance"):
         direction = np.linalg.solve(covariance, mu)
     else:
-        direction = mu / (np.diag(covariance) + mu**2 / 4) if standardize else mu
+        direction = mu / (np.diag(covariance) + mu**2 / 4) if params else mu
     expected = norm.cdf(direction @ mu / (2 * np.sqrt(direction @ covariance @ direction)))
-    probe = fitted(kind, Task.CLASSES, activations[:count], y[:count], standardize=standardize)
+    probe = fitted(ProbeKind("mass-mean"), Task.CLASSES, activations[:count], y[:count], **params)
     measured = (predictions(probe, activations[count:])["labels"] == y[count:]).mean()
     assert 0.6 < expected < 0.99
     assert abs(measured - expected) < 2 * np.sqrt(expected * (1 - expected) / count)

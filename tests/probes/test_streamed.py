@@ -38,12 +38,13 @@ _CLASSES = [
     (ProbeKind.LDA, {"solver": "lsqr", "shrinkage": 0.3}),
     (ProbeKind.LDA, {"solver": "eigen"}),
     (ProbeKind.MEAN_DIFFERENCE, {}),
-    (ProbeKind.MASS_MEAN, {}),
+    (ProbeKind.MEAN_DIFFERENCE, {"covariance": True, "standardize": True}),
     (ProbeKind.NEAREST_CENTROID, {}),
     (ProbeKind.NEAREST_CENTROID, {"shrink_threshold": 0.2, "priors": "empirical"}),
     (ProbeKind.RIDGE, {"standardize": False}),
     (ProbeKind.LDA, {"standardize": False}),
-    (ProbeKind.MEAN_DIFFERENCE, {"standardize": False}),
+    (ProbeKind.MEAN_DIFFERENCE, {"standardize": True}),
+    (ProbeKind.MEAN_DIFFERENCE, {"covariance": True}),
 ]
 
 
@@ -120,7 +121,6 @@ def test_classes(kind, params, seed, size, class_count):
         ProbeKind.RIDGE,
         ProbeKind.LDA,
         ProbeKind.MEAN_DIFFERENCE,
-        ProbeKind.MASS_MEAN,
         ProbeKind.NEAREST_CENTROID,
     ],
 )
@@ -152,7 +152,6 @@ def test_weights(kind, task):
         ProbeKind.RIDGE,
         ProbeKind.LDA,
         ProbeKind.MEAN_DIFFERENCE,
-        ProbeKind.MASS_MEAN,
         ProbeKind.NEAREST_CENTROID,
     ],
 )
@@ -234,8 +233,9 @@ def test_activations_far_from_zero(offset):
     """Activations whose mean is far larger than what varies lose no digits."""
     activations = _activations(5, offset=offset)
     classes = _classes(5, activations - offset, 3)
-    for kind in (ProbeKind.RIDGE, ProbeKind.LDA, ProbeKind.MASS_MEAN):
-        _assert_same(*_both(kind, Task.CLASSES, {}, activations, classes, size=7), tolerance=1e-5)
+    scaled = {"covariance": True, "standardize": True}
+    for kind, params in ((ProbeKind.RIDGE, {}), (ProbeKind.LDA, {}), (ProbeKind.MEAN_DIFFERENCE, scaled)):
+        _assert_same(*_both(kind, Task.CLASSES, params, activations, classes, size=7), tolerance=1e-5)
 
 
 def test_constant_and_repeated_features():

@@ -41,7 +41,7 @@ KindOption = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="logistic, svm, ridge, mean_difference, mass_mean, lda, nearest_centroid, knn, mlp, pca or kmeans.",
+        help="logistic, svm, ridge, mean_difference, lda, nearest_centroid, knn, mlp, pca or kmeans.",
     ),
 ]
 ReduceOption = Annotated[

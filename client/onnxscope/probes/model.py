@@ -67,7 +67,7 @@ class ProbedModel(DescribedModel):
                 `reduce="positions"`, -100 for positions to leave out; `[row, label]` of bools or zeros and ones for
                 several labels a row. None for pca and kmeans.
             at: the hook point.
-            kind: logistic, svm, ridge, mean_difference, mass_mean, lda, nearest_centroid, knn, mlp, pca or kmeans.
+            kind: logistic, svm, ridge, mean_difference, lda, nearest_centroid, knn, mlp, pca or kmeans.
             reduce: as of `capture`; None flattens what is behind the rows.
             params: of the estimator, by scikit-learn's names; `standardize=False` leaves the activations as they are.
             test_size: share of the rows to hold out.

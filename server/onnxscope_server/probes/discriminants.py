@@ -3,8 +3,9 @@
 The same sums give the same probe, whether they come from an array or from a stream: moments -> means, covariance,
 shares -> estimator whose `coef_` and `intercept_` are set. With two classes and the means m0, m1 the direction is
 S^-1 (m1 - m0) and the threshold lies midway between the means; with more of them each class has the score
-m' S^-1 x - m' S^-1 m / 2, so that two classes compare as they would on their own. `mean_difference` takes S = 1,
-`mass_mean` the covariance inside of classes (Marks & Tegmark 2023), and `lda` adds the logarithm of the class's share.
+m' S^-1 x - m' S^-1 m / 2, so that two classes compare as they would on their own. The mean difference takes
+S = 1 or, where that is asked, the covariance inside of classes (the mass-mean probe of Marks & Tegmark 2023, and its
+form for independent examples), and `lda` adds the logarithm of the class's share to the latter.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def mean_difference(means: Array) -> Any:
     return _linear(LinearSVC(), means, means, np.zeros(len(means)))
 
 
-def mass_mean(given: Moments) -> Any:
+def with_covariance(given: Moments) -> Any:
     """Returns a mean-difference probe with covariance."""
     return _linear(LinearSVC(), given.means, given.means @ inverse(given.covariance), np.zeros(len(given.means)))
 

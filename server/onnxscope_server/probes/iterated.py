@@ -59,7 +59,7 @@ def fit(learner: MemoryLearner, data: Data) -> tuple[Any, Any]:
         DataInvalidError: nothing can be learned from the examples.
     """
     scaler = summed(data, np.zeros((len(data), 0)), full=False).scaler  # NaN and infinity are found here
-    if not learner.params.get("standardize", True):
+    if not learner.standardizes:
         scaler = None
     fits: Mapping[ProbeKind, Callable[[MemoryLearner, Data, Any], Any]] = {
         ProbeKind.LOGISTIC: _linear,

@@ -52,7 +52,8 @@ _REGRESSORS: Mapping[ProbeKind, Make] = {
     ProbeKind.MLP: MLPRegressor,
 }
 _UNSUPERVISED: Mapping[ProbeKind, Make] = {ProbeKind.PCA: PCA, ProbeKind.KMEANS: lambda: KMeans(n_init="auto")}
-_CLOSED = (ProbeKind.MEAN_DIFFERENCE, ProbeKind.MASS_MEAN)
+_STANDARDIZE = "standardize"
+_COVARIANCE = "covariance"
 PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})  # scores are probabilities
 _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
@@ -111,7 +112,7 @@ def check(kind: ProbeKind, task: Task) -> None:
     kinds = {
         Task.UNSUPERVISED: list(_UNSUPERVISED),
         Task.REGRESSION: list(_REGRESSORS),
-    }.get(task, [*_CLASSIFIERS, *_CLOSED])
+    }.get(task, [*_CLASSIFIERS, ProbeKind.MEAN_DIFFERENCE])
     if kind not in kinds:
         hint = "; labels that are classes must be integers or text" if task == Task.REGRESSION else ""
         raise DataInvalidError(f"kind {kind} does no {task}: choose one of {', '.join(kinds)}{hint}")
@@ -125,7 +126,8 @@ def learner(
     Args:
         kind: what to fit.
         task: what labels are.
-        params: by scikit-learn's names; and `standardize`, which is True unless said.
+        params: by scikit-learn's names; and `standardize`, which is True unless said, but for mean_difference;
+            mean_difference has `covariance`, which is False unless said.
         class_weight: "balanced" or by class; None for 1.
         seed: of everything random.
 
@@ -133,13 +135,13 @@ def learner(
         DataInvalidError: the kind can't do the task, a parameter is unknown, or class_weight has no meaning.
     """
     check(kind, task)
-    if kind in _CLOSED:
-        names: set[str] = set()
+    if kind == ProbeKind.MEAN_DIFFERENCE:
+        names = {_COVARIANCE}
     else:
         names = set(_estimator(kind, task).get_params()) - _NOT_PARAMS
-    unknown = sorted(set(params) - names - {"standardize"})
+    unknown = sorted(set(params) - names - {_STANDARDIZE})
     if unknown:
-        known = ", ".join(sorted({*names, "standardize"}))
+        known = ", ".join(sorted({*names, _STANDARDIZE}))
         raise DataInvalidError(f"kind {kind} has no parameter {', '.join(unknown)}; it has {known}")
     if class_weight is not None:
         if task != Task.CLASSES:
@@ -186,7 +188,7 @@ class MemoryLearner:
             raise DataInvalidError("there is no row to learn from: give more rows, of a weight above 0")
         features = finite(rows.take(examples)).astype(np.float64)
         scaler = None
-        if self.params.get("standardize", True):
+        if self.standardizes:
             scaler = StandardScaler().fit(features, sample_weight=weights)
             features = scaler.transform(features)
         classes, target, weights = self.targets(y, weights)
@@ -195,6 +197,27 @@ class MemoryLearner:
         except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range, too few rows ...
             raise DataInvalidError(f"scikit-learn can't fit {self.kind}: {error}") from error
         return Fitted(self.kind, self.task, classes, scaler, estimator, rows.shape[1])
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether standardisation is part of the probe."""
+        return bool(self.params.get(_STANDARDIZE, self.kind != ProbeKind.MEAN_DIFFERENCE))
+
+    @property
+    def has_covariance(self) -> bool:
+        """Whether a mean-difference probe takes the covariance inside of classes into account."""
+        return bool(self.params.get(_COVARIANCE, False))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the moments of classes are all that the probe needs."""
+        return self.kind == ProbeKind.MEAN_DIFFERENCE or (
+            self.kind == ProbeKind.LDA and not set(self.params) - {_STANDARDIZE}
+        )
+
+    def closed(self, given: discriminants.Moments) -> Any:
+        """Returns the estimator that follows from the moments of classes."""
+        return discriminants.lda(given) if self.kind == ProbeKind.LDA else discriminants.with_covariance(given)
 
     def targets(self, y: Array | None, weights: Array | None) -> tuple[tuple[Class, ...], Array | None, Array | None]:
         """Returns classes, labels as estimators know them (int64; of regression as they are), and weights by class too.
@@ -229,17 +252,12 @@ class MemoryLearner:
         )
 
     def _fit_classifier(self, features: Array, target: Array, weights: Array | None) -> Any:
-        if self.kind == ProbeKind.MEAN_DIFFERENCE:
+        if self.kind == ProbeKind.MEAN_DIFFERENCE and not self.has_covariance:
             means, _ = discriminants.centres(features, target, weights, int(target.max()) + 1)
             return discriminants.mean_difference(means)
-        if self.kind == ProbeKind.NEAREST_CENTROID and (features == features[0]).all():  # scikit-learn refuses them
-            estimator = _estimator(self.kind, self.task)
-            estimator.centroids_, _ = discriminants.centres(features, target, weights, int(target.max()) + 1)
-            estimator.classes_, estimator.n_features_in_ = np.arange(len(estimator.centroids_)), features.shape[1]
-            return estimator
-        if self.kind in _CLOSED or (self.kind == ProbeKind.LDA and not set(self.params) - {"standardize"}):
+        if self.is_closed:
             given = discriminants.moments(features, target, weights, int(target.max()) + 1)
-            return discriminants.mass_mean(given) if self.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
+            return self.closed(given)
         if self.kind == ProbeKind.NEAREST_CENTROID and not np.ptp(features, axis=0).any():
             # a layer that has lost everything is an answer too, which scikit-learn refuses to give
             return _same_centroids(self.made(len(features)), features[0], int(target.max()) + 1)
@@ -271,7 +289,7 @@ class MemoryLearner:
         """Makes an estimator with the parameters that were given."""
         estimator = _estimator(self.kind, self.task)
         known = estimator.get_params()
-        estimator.set_params(**{name: value for name, value in self.params.items() if name != "standardize"})
+        estimator.set_params(**{name: value for name, value in self.params.items() if name != _STANDARDIZE})
         if "random_state" in known:
             estimator.set_params(random_state=self.seed)
         if self.kind == ProbeKind.KNN:

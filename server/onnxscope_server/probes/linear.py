@@ -24,7 +24,6 @@ LINEAR = frozenset(
         ProbeKind.SVM,
         ProbeKind.RIDGE,
         ProbeKind.MEAN_DIFFERENCE,
-        ProbeKind.MASS_MEAN,
         ProbeKind.LDA,
         ProbeKind.PCA,
     }

@@ -18,8 +18,9 @@ from onnxscope_server.probes import discriminants
 from onnxscope_server.probes.kinds import PCA_COMPONENTS, MemoryLearner, constant, several
 from onnxscope_server.probes.sums import Data, Sums, summed
 
-_DIAGONAL = frozenset({ProbeKind.MEAN_DIFFERENCE, ProbeKind.NEAREST_CENTROID})
-_KINDS = frozenset({*_DIAGONAL, ProbeKind.MASS_MEAN, ProbeKind.LDA, ProbeKind.RIDGE, ProbeKind.PCA})
+_KINDS = frozenset(
+    {ProbeKind.MEAN_DIFFERENCE, ProbeKind.NEAREST_CENTROID, ProbeKind.LDA, ProbeKind.RIDGE, ProbeKind.PCA}
+)
 
 
 def can(learner: MemoryLearner) -> bool:
@@ -47,8 +48,8 @@ def fit(learner: MemoryLearner, data: Data) -> tuple[Any, Any]:
         DataInvalidError: nothing can be learned from the examples.
     """
     targets = _targets(learner.task, data)
-    sums = summed(data, targets, full=learner.kind not in _DIAGONAL)
-    scaler = sums.scaler if learner.params.get("standardize", True) else None
+    sums = summed(data, targets, full=_takes_covariance(learner))
+    scaler = sums.scaler if learner.standardizes else None
     if scaler is not None:
         sums = sums.standardised()
     if learner.kind == ProbeKind.PCA:
@@ -71,6 +72,12 @@ def fit(learner: MemoryLearner, data: Data) -> tuple[Any, Any]:
     return scaler, estimator
 
 
+def _takes_covariance(learner: MemoryLearner) -> bool:
+    if learner.kind == ProbeKind.MEAN_DIFFERENCE:
+        return learner.has_covariance
+    return learner.kind != ProbeKind.NEAREST_CENTROID
+
+
 def _targets(task: Task, data: Data) -> Any:
     """Returns what is summed with activations [example, target]: 1 for examples of a class or label, else 0."""
     if data.target is None:
@@ -88,16 +95,16 @@ def _mean(target: Array, data: Data) -> Array:
 
 def _of_classes(learner: MemoryLearner, data: Data, sums: Sums) -> Any:
     """Returns an estimator of the classes that are the sums' targets."""
-    if learner.kind == ProbeKind.MEAN_DIFFERENCE:
+    if learner.kind == ProbeKind.MEAN_DIFFERENCE and not learner.has_covariance:
         return discriminants.mean_difference(sums.class_means)
     if learner.kind == ProbeKind.NEAREST_CENTROID:
         return nearest_centroid(learner.made(sums.count), sums)
-    if learner.kind == ProbeKind.LDA and set(learner.params) - {"standardize"}:
+    if not learner.is_closed:
         estimator = learner.made(sums.count)
         learner.check_weights(estimator, data.weights)
         return lda(estimator, sums)
     given = discriminants.Moments(sums.class_means, sums.within / sums.weight, sums.target_sums / sums.weight)
-    return discriminants.mass_mean(given) if learner.kind == ProbeKind.MASS_MEAN else discriminants.lda(given)
+    return learner.closed(given)
 
 
 def _ridge(learner: MemoryLearner, data: Data, sums: Sums) -> Any:

@@ -16,6 +16,7 @@ from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
 from onnxscope_server.probes import batches, export, kinds, metadata
 from onnxscope_server.probes.evaluate import evaluate
+from onnxscope_server.probes.threads import one_thread
 
 _CHECKED = 4096
 # what control tasks go by where no model is named, and so no input is known
@@ -78,17 +79,18 @@ class Fitting:
             spec.kind, task, spec.params, spec.class_weight, spec.seed, block_bytes=self._memory_bytes
         )
         has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
-        fitted, report = evaluate(
-            spec,
-            sample.labels,
-            rows,
-            learner=learner,
-            raw=rows if has_no_input else sample.raw,
-            types=sample.types,
-            shuffled=sample.shuffled,
-            tell=tell,
-            stopped=stopped,
-        )
+        with one_thread():
+            fitted, report = evaluate(
+                spec,
+                sample.labels,
+                rows,
+                learner=learner,
+                raw=rows if has_no_input else sample.raw,
+                types=sample.types,
+                shuffled=sample.shuffled,
+                tell=tell,
+                stopped=stopped,
+            )
         _check(stopped)
         if has_no_input:
             report = replace(report, input_score=None, control_types=_OF_ACTIVATIONS if report.control_types else "")
