@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from onnxscope.demo.measures import dead_share, effective_rank, wilson_interval
+from onnxscope.demo.measures import dead_share, effective_rank
 
 
 @pytest.mark.parametrize("directions", [1, 3, 16])
@@ -37,18 +36,6 @@ def test_effective_rank_ignores_rotation_shift_and_scale():
 def test_effective_rank_of_what_never_varies_is_zero(value):
     """Rounding errors of the mean are no directions."""
     assert effective_rank(np.full((33, 5), value, np.float32)) == 0.0
-
-
-@pytest.mark.parametrize(("right", "count"), [(0, 10), (10, 10), (539, 540), (81, 263)])
-def test_wilson_interval_is_scipys(right, count):
-    """At both ends and between them."""
-    known = binomtest(right, count).proportion_ci(method="wilson")
-    assert wilson_interval(right, count) == pytest.approx((known.low, known.high))
-
-
-def test_wilson_interval_has_a_width_where_nothing_went_wrong():
-    """Ten of ten right: the well-known 0.722 to 1."""
-    assert wilson_interval(10, 10) == pytest.approx((0.7224, 1.0), abs=1e-4)
 
 
 def test_dead_units_hold_the_same_value_on_every_row():

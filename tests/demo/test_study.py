@@ -54,8 +54,12 @@ def test_numbers_are_what_they_say(found):
     assert found.chance == (digits.test_labels[:ROWS] == guess).mean()
     assert found.model_accuracy > 0.95
     for layer in found.layers:
-        assert layer.interval[0] < layer.accuracy < layer.interval[1] or layer.accuracy == 1.0
-        assert layer.accuracy > 0.8
+        report = layer.report
+        assert report.interval.low < report.score < report.interval.high or report.score == 1.0
+        assert report.score > 0.8
+        assert (report.n_train, report.n_test) == (ROWS, ROWS)
+        assert report.control_score < report.score
+        assert report.compression > 1
         assert 1 < layer.effective_rank < 2 * ROWS
         assert 0 <= layer.dead < 1
         assert layer.projection.shape == (ROWS, 2)

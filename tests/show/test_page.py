@@ -8,6 +8,7 @@ import pytest
 
 from onnxscope.show import plots
 from onnxscope.show.page import Page, PictureRow, svg
+from onnxscope.show.probe_plots import scores_by_depth
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def page():
     made.facts([("model", "<digest>")])
     made.section("Heading", "Text")
     for _ in range(2):
-        figure = plots.accuracy_by_depth(["a"], [0.9], [(0.8, 0.95)], chance=0.1)
+        figure = scores_by_depth([{"address": "a", "metric": "accuracy", "score": 0.9, "low": 0.8, "high": 0.95}])
         made.plot(figure, alt='an "alt"', caption="how to read it")
     made.pictures([PictureRow("conv1", "Conv", plots.feature_maps(np.ones((2, 3, 3))))], caption="tiles")
     made.image(plots.filters(np.ones((2, 1, 3, 3))), alt="filters", caption="filters")
@@ -52,7 +53,7 @@ def test_drawings_on_one_page_do_not_share_ids(page):
 
 def test_drawings_take_the_ink_of_the_page():
     """So that they suit a light page and a dark one; the element is well formed."""
-    drawing = svg(plots.accuracy_by_depth(["a"], [0.9], [(0.8, 0.95)], chance=0.1))
+    drawing = svg(scores_by_depth([{"address": "a", "metric": "accuracy", "score": 0.9, "low": 0.8, "high": 0.95}]))
     assert "currentColor" in drawing
     assert plots.INK not in drawing
     ET.fromstring(drawing.replace("xlink:href", "href"))

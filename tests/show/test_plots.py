@@ -58,24 +58,6 @@ def test_filters_with_several_channels_have_a_row_each():
     assert height > width
 
 
-def test_accuracy_by_depth_says_where_chance_is():
-    """Chance is a line where the axis reaches it, and a remark where it doesn't."""
-    far = plots.accuracy_by_depth(["a", "b"], [0.97, 0.99], [(0.96, 0.98), (0.98, 1.0)], chance=0.1)
-    near = plots.accuracy_by_depth(["a", "b"], [0.2, 0.5], [(0.1, 0.3), (0.4, 0.6)], chance=0.12)
-    assert any("chance level 0.100" in text.get_text() for text in far.axes[0].texts)
-    assert any(list(line.get_ydata()) == [0.12, 0.12] for line in near.axes[0].lines)
-
-
-def test_accuracy_by_depth_keeps_the_order_of_depth():
-    """Whatever operator a hook point has."""
-    names = ["x", "conv", "relu", "conv2"]
-    figure = plots.accuracy_by_depth(
-        names, [0.9] * 4, [(0.8, 0.95)] * 4, chance=0.1, groups=["input", "Conv", "Relu", "Conv"]
-    )
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == names
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["input", "Conv", "Relu"]
-
-
 def test_projections_name_every_class_at_its_median():
     """Colour alone would leave some readers out."""
     points = np.array([[0.0, 0], [0, 2], [10, 10], [10, 12]])

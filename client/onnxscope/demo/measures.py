@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_Z_95 = 1.959963984540054
 
 
 def effective_rank(activations: NDArray[Any]) -> float:
@@ -54,26 +51,3 @@ def dead_share(activations: NDArray[Any]) -> float:
     """
     units = np.asarray(activations).reshape(len(activations), -1)
     return float((units == units[:1]).all(axis=0).mean())
-
-
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share of successes.
-
-    Unlike the normal approximation it stays inside 0..1 and has a width at 0 and at 1.
-
-    Args:
-        right: number of successes.
-        count: number of trials, at least 1.
-
-    Returns:
-        Low and high end.
-
-    Source:
-        Wilson 1927, Probable inference, the law of succession, and statistical inference.
-    """
-    share = right / count
-    shrink = 1 + _Z_95**2 / count
-    centre = (share + _Z_95**2 / (2 * count)) / shrink
-    spread = share * (1 - share) / count + _Z_95**2 / (4 * count**2)
-    half = _Z_95 * math.sqrt(spread) / shrink
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -20,6 +20,8 @@ HEADERS = (
     "probe accuracy",
     "95 % interval",
     "chance",
+    "selectivity",
+    "compression",
     "effective rank",
     "dead units",
 )
@@ -33,9 +35,11 @@ def table(study: Study) -> list[tuple[str, ...]]:
             layer.address,
             layer.op_type or "(input)",
             shape(layer.shape),
-            f"{layer.accuracy:.3f}",
-            f"{layer.interval[0]:.3f} to {layer.interval[1]:.3f}",
+            f"{layer.report.score:.3f}",
+            f"{layer.report.interval.low:.3f} to {layer.report.interval.high:.3f}",
             f"{study.chance:.3f}",
+            f"{layer.report.selectivity:.3f}",
+            f"{layer.report.compression:.1f}",
             f"{layer.effective_rank:.1f}",
             f"{layer.dead:.1%}",
         )
@@ -56,8 +60,7 @@ def document(study: Study) -> dict[str, Any]:
                 "address": layer.address,
                 "op_type": layer.op_type,
                 "shape": list(layer.shape),
-                "accuracy": layer.accuracy,
-                "interval": list(layer.interval),
+                "probe": layer.report.to_dict(),
                 "effective_rank": layer.effective_rank,
                 "dead": layer.dead,
             }
@@ -99,8 +102,11 @@ def page(study: Study) -> Page:
         HEADERS,
         table(study),
         numbers=NUMBERS,
-        caption="Shape is that of one row. The interval is Wilson's. Chance is the accuracy of always "
-        "saying the most frequent digit. Effective rank is the exponential of the entropy of the "
+        caption="Shape is that of one row. The interval is bootstrapped. Chance is the accuracy of "
+        "always saying the most frequent digit. Selectivity is how much better the probe is than the same probe on a "
+        "control task, a random digit for each kind of image: what a probe learns by heart has none. Compression is "
+        "how many times shorter the training labels get when the probe codes them as it learns: the higher, the "
+        "easier the digit is to read. Effective rank is the exponential of the entropy of the "
         "normalised squared singular values of the centred activations: how many directions are "
         f"really used. Dead units hold the same value on all {rows:,} rows. Rank and dead units are "
         "taken over all rows.",
@@ -109,21 +115,20 @@ def page(study: Study) -> Page:
 
 
 def _accuracy(made: Page, study: Study) -> None:
-    best = max(study.layers, key=lambda layer: layer.accuracy)
-    raw = study.layers[0]
+    best = study.sweep.best()
+    raw, found = study.layers[0].report, best.report
+    if found is None or raw.compression is None:
+        return
+    last = study.layers[-1]
     made.section(
         "Where can a linear probe read the digit?",
-        f"From the raw pixels a linear probe is right {raw.accuracy:.1%} of the time; the best hook "
-        f"point is {best.address}, with {best.accuracy:.1%}.",
+        f"From the raw pixels a linear probe is right {raw.score:.1%} of the time; the best hook "
+        f"point is {best.at}, with {found.score:.1%}. Accuracy hardly tells the layers apart; how few bits the "
+        f"labels need does: {raw.codelength_bits:,.0f} from the pixels, {last.report.codelength_bits:,.0f} from "
+        f"{last.address}.",
     )
     made.plot(
-        plots.accuracy_by_depth(
-            [layer.address for layer in study.layers],
-            [layer.accuracy for layer in study.layers],
-            [layer.interval for layer in study.layers],
-            chance=study.chance,
-            groups=[layer.op_type or "input" for layer in study.layers],
-        ),
+        study.sweep.plot(),
         alt="Probe accuracy at each hook point, from the input to the last hidden layer",
         caption="Left to right is the order of computation, from the pixels to the last hidden layer. A "
         "marker is the share of held-out digits that the probe gets right, its bar the 95 % "

@@ -1,11 +1,9 @@
-"""What the demo does: streams the hidden layers of the digits model and measures each of them."""
+"""What the demo does: streams the hidden layers of the digits model, measures each of them, and probes all of them."""
 
 from __future__ import annotations
 
 import importlib.resources
-import os
 import platform
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 import onnxscope
 from onnxscope.demo import data
-from onnxscope.demo.measures import dead_share, effective_rank, wilson_interval
+from onnxscope.demo.measures import dead_share, effective_rank
+from onnxscope.probes.fitting import CAPTURE
+from onnxscope.progress import Staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxscope.model import Model
+    from onnxscope.probes.probe import Probe
+    from onnxscope.probes.report import ProbeReport
+    from onnxscope.probes.sweep import Sweep
 
     Array = NDArray[Any]
     Progress = Callable[[str, int, int], None]
@@ -40,8 +39,7 @@ FIRST_FILTERS = "conv1.weight"
 EXAMPLE_DIGIT = 3
 SEED = 0
 # scikit-learn's 1e-4 stops some of these probes so early that rounding decides on five rows
-TOLERANCE = 1e-5
-MAX_ITERATIONS = 5000
+PARAMS = {"tol": 1e-5, "max_iter": 5000}
 _PACKAGES = ("onnxscope", "onnxruntime", "numpy", "scikit-learn")
 
 
@@ -53,8 +51,7 @@ class Layer:
         address: of the hook point.
         op_type: the operator that computes it; empty for the model's input.
         shape: of one row.
-        accuracy: share of held-out rows whose digit the linear probe reads.
-        interval: 95 % interval of the accuracy.
+        report: of the linear probe that reads the digit.
         effective_rank: over all rows; see `measures.effective_rank`.
         dead: share of units that hold the same value on every row.
         projection: float `[row, axis=2]`, the first two principal components of the test rows.
@@ -64,8 +61,7 @@ class Layer:
     address: str
     op_type: str
     shape: tuple[int, ...]
-    accuracy: float
-    interval: tuple[float, float]
+    report: ProbeReport
     effective_rank: float
     dead: float
     projection: Array
@@ -78,6 +74,7 @@ class Study:
 
     Attributes:
         layers: the input, then the hidden hook points in the order in which they are computed.
+        sweep: the probes of all of them.
         chance: accuracy of always saying the training rows' most frequent digit.
         model_accuracy: the network's own accuracy on the test rows.
         train_rows: rows that network and probes were fitted on.
@@ -91,6 +88,7 @@ class Study:
     """
 
     layers: Sequence[Layer]
+    sweep: Sweep[Probe]
     chance: float
     model_accuracy: float
     train_rows: int
@@ -134,6 +132,10 @@ def run(progress: Progress, *, row_limit: int | None = None) -> Study:
     images = np.concatenate([digits.train_images[train], digits.test_images[train]])
     train_labels, test_labels = digits.train_labels[train], digits.test_labels[train]
 
+    def told(stage: str, done: int, total: int | None) -> None:
+        if stage != CAPTURE:
+            progress("fitting probes", done, total or len(addresses) + 1)
+
     with onnxscope.local() as scope, model_file() as path:
         model = scope.load(path, name="digits")
         points = [point for point in model.hook_points("*") if point.kind == "activation"]
@@ -141,26 +143,29 @@ def run(progress: Progress, *, row_limit: int | None = None) -> Study:
         activations, logits = stream(model, images, addresses, progress)
         weights = model.capture(images[:1], at=FIRST_FILTERS, outputs=False)[FIRST_FILTERS]
         digest, providers = model.digest, model.providers
+        all_labels = np.concatenate([train_labels, test_labels])
+        sweep = model.sweep(
+            images,
+            all_labels,
+            [INPUT, *addresses],
+            name="digit",
+            test=np.arange(len(images)) >= len(train_labels),
+            params=PARAMS,
+            batch_size=BATCH_SIZE,
+            seed=SEED,
+            progress=Staged(told),
+        )
 
     activations = {INPUT: images, **activations}
+    reports = {address: probe.report for address, probe in sweep.items() if probe.report is not None}
     op_types = {point.address: point.op_type for point in points}
-
-    def examined(address: str) -> Layer:
-        return examine(address, op_types.get(address, ""), activations[address], train_labels, test_labels)
-
-    layers = []
-    progress("fitting probes", 0, len(activations))
-    # one hook point a core: threads inside of each would wait for each other
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for layer in pool.map(examined, activations):
-            layers.append(layer)
-            progress("fitting probes", len(layers), len(activations))
-
-    all_labels = np.concatenate([train_labels, test_labels])
-    guess = np.bincount(train_labels).argmax()
     return Study(
-        layers=layers,
-        chance=float((test_labels == guess).mean()),
+        layers=[
+            examine(address, op_types.get(address, ""), values, reports[address], train_labels, test_labels)
+            for address, values in activations.items()
+        ],
+        sweep=sweep,
+        chance=reports[INPUT].baseline or 0.0,
         model_accuracy=float((logits[len(train_labels) :].argmax(axis=1) == test_labels).mean()),
         train_rows=len(train_labels),
         test_rows=len(test_labels),
@@ -199,27 +204,27 @@ def stream(model: Model, images: Array, addresses: Sequence[str], progress: Prog
     return {name: np.concatenate(parts) for name, parts in pieces.items()}, np.concatenate(outputs)
 
 
-def examine(address: str, op_type: str, values: Array, train_labels: Array, test_labels: Array) -> Layer:
-    """Measures one hook point: a linear probe, effective rank, dead units, a projection.
+def examine(
+    address: str, op_type: str, values: Array, report: ProbeReport, train_labels: Array, test_labels: Array
+) -> Layer:
+    """Measures one hook point: effective rank, dead units, a projection.
 
     Args:
         address: of the hook point.
         op_type: the operator that computes it.
         values: `[row, ...]`, the training rows first, then the test rows.
+        report: of its probe.
         train_labels: `[row]`.
         test_labels: `[row]`.
     """
     flat = values.reshape(len(values), -1).astype(np.float64)
     fitted, held_out = flat[: len(train_labels)], flat[len(train_labels) :]
-    probe = make_pipeline(StandardScaler(), LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS))
-    right = int((probe.fit(fitted, train_labels).predict(held_out) == test_labels).sum())
     example = held_out_example(values, train_labels, test_labels)
     return Layer(
         address=address,
         op_type=op_type,
         shape=example.shape,
-        accuracy=right / len(test_labels),
-        interval=wilson_interval(right, len(test_labels)),
+        report=report,
         effective_rank=effective_rank(flat),
         dead=dead_share(values),
         projection=PCA(2, random_state=SEED).fit(fitted).transform(held_out),

@@ -166,6 +166,7 @@ class Fitting:
                 self.data += response.data
             case "completed" if isinstance(response, pb.SweepResponse):
                 self.completed = response.completed
+                self._bar.tell("export", len(self.probes), len(self.probes))
                 self._is_done = True
 
     def over(self) -> None:

@@ -17,7 +17,7 @@ from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -68,80 +68,6 @@ _PANEL_INCHES = 2.3
 def _styled() -> Iterator[None]:
     with rc_context(STYLE):
         yield
-
-
-def accuracy_by_depth(
-    names: Sequence[str],
-    accuracies: Sequence[float],
-    intervals: Sequence[tuple[float, float]],
-    *,
-    chance: float,
-    groups: Sequence[str] = (),
-) -> Figure:
-    """Draws a score at each hook point, in the order of depth, with its interval.
-
-    Args:
-        names: of the hook points, first to last.
-        accuracies: share of right answers, 0 to 1.
-        intervals: low and high end of each accuracy.
-        chance: the accuracy of always saying the most frequent class.
-        groups: what each hook point belongs to, its operator say: filled where it differs from
-            the one before in colour. Default: all the same.
-
-    Returns:
-        A figure, one marker a hook point.
-    """
-    kinds = list(dict.fromkeys(groups))
-    positions = np.arange(len(names))
-    low, high = np.asarray(intervals, float).reshape(-1, 2).T
-    scores = np.asarray(accuracies, float)
-    floor = math.floor((float(low.min()) - 0.005) * 50) / 50 if len(low) else 0.0
-    with _styled():
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        axes.plot(positions, scores, color=INK, linewidth=1, alpha=0.5, zorder=1)
-        for index, kind in enumerate(kinds or [""]):
-            chosen = [at for at in range(len(names)) if not kinds or groups[at] == kind]
-            axes.errorbar(
-                positions[chosen],
-                scores[chosen],
-                yerr=np.abs(np.stack([scores - low, high - scores])[:, chosen]),
-                fmt=_MARKERS[index % len(_MARKERS)],
-                color=PALETTE[index % len(PALETTE)],
-                markersize=7,
-                capsize=3,
-                elinewidth=1.4,
-                label=kind or None,
-            )
-        for position, score, top in zip(positions, scores, high, strict=True):
-            axes.annotate(
-                f"{score:.3f}",
-                (position, top),
-                xytext=(0, 4),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-            )
-        axes.set_xticks(positions, names, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_ylim(floor, 1 + (1 - floor) * 0.06)
-        axes.set_ylabel("probe accuracy, held-out rows")
-        axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
-        axes.set_axisbelow(True)
-        if chance >= floor:
-            axes.axhline(chance, color=INK, linestyle="--", linewidth=1)
-        else:
-            axes.text(
-                0.995,
-                0.02,
-                f"axis starts at {floor:.2f}; chance level {chance:.3f} lies far below",
-                transform=axes.transAxes,
-                ha="right",
-                fontsize=8.5,
-                style="italic",
-            )
-        if kinds:
-            axes.legend(frameon=False, fontsize=8.5, ncols=len(kinds), loc="lower left")
-    return figure
 
 
 def projections(
