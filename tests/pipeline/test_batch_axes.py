@@ -79,6 +79,29 @@ def test_a_fixed_batch_is_found_where_the_graph_lets_it_vary(parsed: Callable[[s
     assert {point.address: point.batch_axis for point in points} == {"a": 0, "y": 1}
 
 
+@pytest.mark.parametrize(
+    ("inputs", "axis"),
+    [
+        ("int64[1, pos] ids, int64[1, pos] mask", 0),
+        ("int64[4, pos] ids, int64[4, pos] mask", 0),
+        ("int64[4, batch_size] ids, int64[4, batch_size] mask", 1),
+        ("int64[4, N] ids, int64[4, N] mask", 1),
+        ("int64[4, pos] ids, int64[1, pos] mask", 1),
+    ],
+)
+def test_rows_lie_along_a_fixed_axis_in_front_of_an_open_one(
+    parsed: Callable[[str], bytes], inputs: str, axis: int
+) -> None:
+    """A text model exported with one batch size has open positions; only a batch by name, or no common one, is open."""
+    model = parsed(
+        f"""<ir_version: 9, opset_import: ["" : 18]>
+        text ({inputs}) => (int64[A, B] y) {{ y = Add(ids, mask) }}"""
+    )
+    with onnxscope.local() as scope:
+        (point,) = scope.load(model).hook_points()
+    assert point.batch_axis == axis
+
+
 def test_a_graph_that_insists_on_its_batch_claims_nothing_behind_that() -> None:
     """A Reshape to a constant shape runs with one size only: rows are inferred up to there, and not beyond."""
     graph = helper.make_graph(

@@ -24,6 +24,7 @@ from onnxscope_server.run.session import Session
 from onnxscope_server.run.sessions import Sessions
 
 _BATCHES = (2, 3)
+_BATCH_SYMBOLS = ("b", "n")
 _SIZES = (8, 32, 1, 64, 224, 16, 128)
 _DTYPES = {
     DataType.FLOAT32: np.float32,
@@ -162,22 +163,28 @@ def _batch_dims(model: CatalogModel) -> Iterator[frozenset[tuple[str, int]]]:
             guesses.append({(n, axis) for n, s in shapes.items() for axis, d in enumerate(s) if d == symbol})
         guesses.append({(n, 0) for n, s in shapes.items() if not isinstance(s[0], int)})
         guesses.append({(first, 0)})
-    guesses.append(
-        {
-            (name, axis)
-            for name, shape in shapes.items()
-            for axis, extent in list(enumerate(shape))[:2]
-            if not isinstance(extent, int) and all(isinstance(d, int) for d in shape[:axis])
-        }
-    )
+    second = {
+        (name, axis)
+        for name, shape in shapes.items()
+        for axis, extent in list(enumerate(shape))[:2]
+        if not isinstance(extent, int) and all(isinstance(d, int) for d in shape[:axis])
+    }
     # a declared size may be no more than the size of the example that the model was exported with
     fixed = next(iter(shapes))
-    guesses += [{(n, 0) for n, s in shapes.items() if s[0] == shapes[fixed][0]}, {(fixed, 0)}]
+    shared = {(n, 0) for n, s in shapes.items() if s[0] == shapes[fixed][0]}
+    # text models are exported as [1, positions], recurrent ones as [positions, batch, feature]
+    is_batch = any(_names_batch(shapes[name][axis]) for name, axis in second)
+    guesses += [shared, second] if len(shared) == len(shapes) and not is_batch else [second, shared]
+    guesses.append({(fixed, 0)})
     for guess in guesses:
         frozen = frozenset(guess)
         if frozen and frozen not in tried:
             tried.add(frozen)
             yield frozen
+
+
+def _names_batch(extent: int | str | None) -> bool:
+    return isinstance(extent, str) and ("batch" in extent.lower() or extent.lower() in _BATCH_SYMBOLS)
 
 
 def _sizes(model: CatalogModel, batch_dims: frozenset[tuple[str, int]]) -> tuple[int, ...]:
