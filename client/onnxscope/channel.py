@@ -17,8 +17,9 @@ from grpc.experimental import ChannelOptions
 from onnxscope import encode
 from onnxscope.blocks import Blocks
 from onnxscope.encode import SentValue
-from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError, from_rpc
+from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError
 from onnxscope.receive import Event, Receiver
+from onnxscope.rpc_errors import from_rpc
 from onnxscope.sharing import Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb

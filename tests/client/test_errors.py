@@ -12,7 +12,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 import onnxscope
-from onnxscope import errors
+from onnxscope import errors, rpc_errors
 from onnxscope.v1 import error_reason_pb2
 
 REASONS = [
@@ -98,7 +98,7 @@ def test_a_reason_of_a_newer_server_is_still_an_error_of_the_tree():
 def test_error_info_decides():
     """The reason of the trailing metadata goes before the status code."""
     failed = Failed(grpc.StatusCode.NOT_FOUND, "none", with_info("HOOK_POINT_NOT_FOUND", selector="h"))
-    error = errors.from_rpc(failed)
+    error = rpc_errors.from_rpc(failed)
     assert type(error) is onnxscope.HookPointNotFoundError
     assert error.metadata == {"selector": "h"}
 
@@ -120,7 +120,7 @@ def test_error_info_decides():
 )
 def test_without_our_error_info_the_status_decides(code, kind):
     """GRPC itself, proxies and other servers have no reasons of ours."""
-    assert type(errors.from_rpc(Failed(code, "told"), "host:1")) is kind
+    assert type(rpc_errors.from_rpc(Failed(code, "told"), "host:1")) is kind
     foreign = Failed(code, "told", with_info("RUN_FAILED", domain="elsewhere"))
-    assert type(errors.from_rpc(foreign, "host:1")) is kind
-    assert type(errors.from_rpc(Failed(code, "told", (("grpc-status-details-bin", b"\xff garbage"),)))) is kind
+    assert type(rpc_errors.from_rpc(foreign, "host:1")) is kind
+    assert type(rpc_errors.from_rpc(Failed(code, "told", (("grpc-status-details-bin", b"\xff garbage"),)))) is kind
