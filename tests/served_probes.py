@@ -21,6 +21,9 @@ from onnxscope.v1.probe_service_pb2_grpc import ProbeServiceStub
 
 Array = npt.NDArray[Any]
 NONE = capture_pb.OUTPUT_MODE_NONE
+OLD = """<ir_version: 3, opset_import: ["" : 7]>
+    old (float[row, 4] x) => (float[row, 4] y) { h = Tanh (x)  y = Neg (h) }"""
+X = np.linspace(-2, 2, 20, dtype=np.float32).reshape(5, 4)
 _PIECE_BYTES = 1 << 10
 
 

@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from tests.client.fake_probes import FakeProbes
 from tests.messages import messages
 
+import onnxscope
 from onnxscope.v1 import (
     capture_service_pb2 as capture_pb,
 )
@@ -280,3 +281,16 @@ def make_spec() -> Any:
 def make_model() -> Any:
     """The maker of messages of models."""
     return model
+
+
+@pytest.fixture
+def scope(fake):
+    """A scope on the server that echoes."""
+    with onnxscope.connect(fake.target, timeout=20) as opened:
+        yield opened
+
+
+@pytest.fixture
+def echo(scope):
+    """Its model."""
+    return scope.load("echo")

@@ -20,6 +20,8 @@ from onnxscope.v1 import probe_service_pb2_grpc, tensor_pb2
 from onnxscope.v1.assemble import Assembler
 
 DIGEST = "d" * 64
+ROWS = np.arange(30, dtype=np.float32).reshape(10, 3)
+Y = np.arange(10) % 2
 REPORT = pb.ProbeReport(
     metric="accuracy",
     score=0.98,
