@@ -85,6 +85,15 @@ def test_sweep_runs_on_a_server_and_goes_on_there(digits_path, rows, server):
     assert first["best"] in ("relu4", "relu5")
 
 
+def test_a_probe_that_exists_is_replaced_with_an_option(digits_path, rows, server):
+    """The error names the option of the command line, not the argument of the client."""
+    fit = ["probe", digits_path, "--server", server, "--at", "relu5", "-i", rows, "-y", "y", "--kind", "lda"]
+    fit += ["--no-controls", "--name", "twice from the command line"]
+    assert onnxscope(*fit).exit_code == 0
+    assert "--overwrite" in onnxscope(*fit).stderr
+    assert onnxscope(*fit, "--overwrite").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

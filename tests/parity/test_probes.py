@@ -245,6 +245,35 @@ def test_ones_own_onnx_and_a_sparse_autoencoder_run_with_the_model(
         own.predict(x)
 
 
+def test_a_file_of_ones_own_says_no_more_than_it_knows(scope: Any, x: np.ndarray, name: str) -> None:
+    """What is called probabilities is some; there is no task that anybody said, and a name must be given."""
+    nodes = [
+        helper.make_node("Softmax", ["h"], ["probabilities"]),
+        helper.make_node("ArgMax", ["h"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "own",
+        [helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, ["n", 6])],
+        [
+            helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 6]),
+            helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["n"]),
+        ],
+    )
+    own = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = scope.load(network())
+    probe = scope.load_probe(own, model, at="kept", name=name)
+    kept = model.capture(x, "kept")["kept"]
+    np.testing.assert_array_equal(probe.predict(x), kept.argmax(1))
+    np.testing.assert_allclose(probe.predict_proba(x).sum(1), 1, rtol=1e-5)
+    assert (probe.task, model.probe(name).task) == ("", "")
+    assert "unsupervised" not in str(model.probes()[-1:])
+    with pytest.raises(onnxscope.ValueInvalidError, match="name="):
+        scope.load_probe(own, model, at="kept")
+    with pytest.raises(onnxscope.ValueInvalidError, match=r"kmeans$"):
+        model.fit_probe(name, x, x[:, 0] > 0, at="kept", kind="forest")
+
+
 def test_activations_at_hand_need_no_scope(x: np.ndarray, y: np.ndarray, tmp_path: Path) -> None:
     """Fitted and run by a server that goes: no thread is left; positions of a row stay together."""
     before = set(threading.enumerate())

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from onnxscope.errors import OnnxscopeError, UnauthenticatedError
+from onnxscope.errors import OnnxscopeError, ProbeExistsError, UnauthenticatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +116,8 @@ def reporting() -> Iterator[None]:
 def _explain(error: Exception) -> str:
     if isinstance(error, UnauthenticatedError):
         return "this server wants a token: give the right one with --token or ONNXSCOPE_TOKEN"
+    if isinstance(error, ProbeExistsError):
+        return str(error).replace("overwrite=True", "--overwrite")
     if isinstance(error, CommandError | OnnxscopeError | OSError | MemoryError) and str(error):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

@@ -88,7 +88,7 @@ def probe_to_pb(
         reduction=None if info.reduction is None else reduction_to_pb(info.reduction),
         kind=info.kind.value,
         report=None if info.report is None else report_to_pb(info.report),
-        task=_TASK_NUMBERS[info.task],
+        task=pb.PROBE_TASK_UNSPECIFIED if info.kind is ProbeKind.ONNX else _TASK_NUMBERS[info.task],
         classes=classes_to_pb(info.classes),
         params_json=json.dumps(dict(info.params)),
         outputs=outputs,
@@ -148,7 +148,7 @@ def _named(kinds: type[T], name: str, field: str) -> T:
     try:
         return kinds(name)  # type: ignore[call-arg]
     except ValueError:
-        known = ", ".join(str(kind) for kind in kinds)  # type: ignore[attr-defined]
+        known = ", ".join(str(kind) for kind in kinds if kind is not ProbeKind.ONNX)  # type: ignore[attr-defined]
         raise _invalid(field, f"{name!r} is unknown; use one of {known}") from None
 
 

@@ -9,7 +9,7 @@ from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.probe_entry import ProbeEntry, as_model, described, of_another_model
 from onnxscope_server.domain import OutputMode, Plan, Reduction
-from onnxscope_server.errors import ModelInvalidError, ProbeInvalidError
+from onnxscope_server.errors import ModelInvalidError, ProbeInvalidError, ValueInvalidError
 from onnxscope_server.plan.probes import check_fits, planned_probes
 from onnxscope_server.probe_domain import KeptProbe, ProbeInfo, ProbeKind, Task
 from onnxscope_server.probes import autoencoder, metadata
@@ -110,6 +110,7 @@ class Keeping:
             HookPointNotFoundError: it has no such hook point.
             ProbeInvalidError: the file is no probe, or none of this model and hook point.
             ProbeExistsError: there is another of this name.
+            ValueInvalidError: neither the file nor the caller says what it is called.
             LimitExceededError: too many, or too large.
         """
         return await self._runner.call(self._bring_in, spec, data)
@@ -151,6 +152,8 @@ def _info(spec: ImportSpec, said: ProbeInfo | None, digest: str) -> ProbeInfo:
     if said is None:
         said = ProbeInfo(spec.name, digest, spec.address, spec.reduction, ProbeKind.ONNX, Task.UNSUPERVISED)
     name, address, reduction = spec.name or said.name, spec.address or said.address, spec.reduction or said.reduction
+    if not name:
+        raise ValueInvalidError("The file does not say what the probe is called. Say name=.", value="name")
     if said.model_digest != digest:
         raise of_another_model(name, said.model_digest, digest)
     if not address:
