@@ -121,6 +121,7 @@ def test_groups_weights_and_test_rows_are_used(stub: ProbeServiceStub, digest: s
     ("spec", "items", "code", "text"),
     [
         ({"selectors": ["a"], "kind": "guess"}, rows, grpc.StatusCode.INVALID_ARGUMENT, "'guess' is unknown"),
+        ({"selectors": ["a"], "seed": -1}, rows, grpc.StatusCode.INVALID_ARGUMENT, "from 0 to 4294967295"),
         ({"selectors": ["a", "b"]}, rows, grpc.StatusCode.INVALID_ARGUMENT, "Name one, or sweep"),
         ({"selectors": ["nowhere"]}, rows, grpc.StatusCode.NOT_FOUND, "nowhere"),
         ({"selectors": ["a"]}, list, grpc.StatusCode.INVALID_ARGUMENT, "no rows"),

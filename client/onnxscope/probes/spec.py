@@ -17,6 +17,9 @@ from onnxscope.v1.codec import Array
 
 UNSUPERVISED = ("pca", "kmeans")
 SHUFFLED = "shuffled"
+# as far as NumPy and scikit-learn go, and as far as the message does
+_MOST_SEED = (1 << 32) - 1
+_MOST_FOLDS = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,15 @@ class Options:
             raise ValueInvalidError(f"kind is the name of an estimator such as 'logistic', not {self.kind!r}")
         if self.controls is not True and self.controls is not False and self.controls != SHUFFLED:
             raise ValueInvalidError(f"controls is True, False or 'shuffled', not {self.controls!r}")
+        if not isinstance(self.metric, str | None):
+            raise ValueInvalidError(f"metric is the name of a score such as 'accuracy', not {self.metric!r}")
+        if not isinstance(self.params, Mapping | None):
+            raise ValueInvalidError(f"params is a dict of the estimator's parameters, not {self.params!r}")
         return pb.ProbeSpec(
             name=name,
             kind=self.kind,
             test_share=self._test_share(),
-            seed=_integer(self.seed, "seed"),
+            seed=_integer(self.seed, "seed", "a whole number", 0, _MOST_SEED),
             overwrite=self.overwrite,
             params_json=_json(dict(self.params), "params") if self.params else "",
             fold_count=self._folds(),
@@ -80,10 +87,7 @@ class Options:
     def _folds(self) -> int:
         if self.cv is None:
             return 0
-        folds = _integer(self.cv, "cv", "the number of folds")
-        if folds < 2:  # noqa: PLR2004  # one fold holds nothing out
-            raise ValueInvalidError(f"cv is the number of folds, at least 2, not {folds}")
-        return folds
+        return _integer(self.cv, "cv", "the number of folds", 2, _MOST_FOLDS)
 
     def _class_weight(self) -> str:
         weight = self.class_weight
@@ -112,9 +116,9 @@ def add_reductions(spec: pb.ProbeSpec, rules: Sequence[tuple[str, Reduction]]) -
     return masks
 
 
-def _integer(value: Any, name: str, meaning: str = "a whole number") -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueInvalidError(f"{name} is {meaning}, not {value!r}")
+def _integer(value: Any, name: str, meaning: str, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise ValueInvalidError(f"{name} is {meaning} from {least} to {most}, not {value!r}")
     return int(value)
 
 

@@ -60,7 +60,6 @@ _GAP_PIXELS = 4
 _FILTER_GAP_PIXELS = 16
 _MAP_RANK = 3
 _FILTER_RANK = 4
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _PANEL_INCHES = 2.3
 
 

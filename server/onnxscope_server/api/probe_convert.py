@@ -20,6 +20,7 @@ _TASKS = {pb.ProbeTask.Value(f"PROBE_TASK_{task.name}"): task for task in Task}
 _TASK_NUMBERS: dict[Task, Any] = {task: number for number, task in _TASKS.items()}
 _TEST_SHARE = 0.3
 _MAX_FOLDS = 1000
+_MAX_SEED = (1 << 32) - 1  # of NumPy and scikit-learn
 _MOST_ARRAY_BYTES = 2 << 20
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ def spec_from_pb(spec: pb.ProbeSpec) -> ProbeSpec:
         raise _invalid("test_share", f"must lie between 0 and 1, not be {test_share}")
     if spec.fold_count and not 1 < spec.fold_count <= _MAX_FOLDS:
         raise _invalid("fold_count", f"must be 0, or 2 to {_MAX_FOLDS}, not {spec.fold_count}")
+    if not 0 <= spec.seed <= _MAX_SEED:
+        raise _invalid("seed", f"must be a whole number from 0 to {_MAX_SEED}, not {spec.seed}")
     return ProbeSpec(
         name=spec.name,
         kind=_named(ProbeKind, spec.kind or ProbeKind.LOGISTIC, "kind"),
