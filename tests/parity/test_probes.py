@@ -194,6 +194,33 @@ def test_a_fixed_batch_changes_nothing(scope: Any, x: np.ndarray, y: np.ndarray,
     assert pca.transform(x[:230]).shape[0] == 230
 
 
+@pytest.mark.parametrize("reduce", ["mean", "last", "positions"])
+def test_a_fixed_batch_of_open_positions_changes_nothing(
+    scope: Any, rng: np.random.Generator, name: str, reduce: str
+) -> None:
+    """Ids [4, position]: the rows are the four, and what is learned and given is as where nothing is fixed."""
+
+    def text(rows: int | str) -> bytes:
+        table = numpy_helper.from_array(np.random.default_rng(1).normal(size=(20, 6)).astype(np.float32), "table")
+        graph = helper.make_graph(
+            [helper.make_node("Gather", ["table", "ids"], ["embedded"]), helper.make_node("Relu", ["embedded"], ["y"])],
+            "text",
+            [helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, [rows, "position"])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [rows, "position", 6])],
+            [table],
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        return made.SerializeToString()
+
+    ids = rng.integers(0, 20, (90, 5))
+    y = ids % 2 if reduce == "positions" else ids[:, -1] % 2
+    options = {"at": "embedded", "kind": "lda", "reduce": reduce, "overwrite": True, "batch_size": 4}
+    models = [scope.load(text(rows), name=f"text-{rows}") for rows in (4, "row")]
+    fixed, free = (model.fit_probe(name, ids, y, **options) for model in models)
+    assert fixed.report == free.report
+    np.testing.assert_array_equal(fixed.predict(ids[:7]), free.predict(ids[:7]))
+
+
 def test_a_probe_moves_in_its_file(model: Any, x: np.ndarray, y: np.ndarray, name: str, tmp_path: Path) -> None:
     """Saved, loaded elsewhere and run by onnxruntime alone it predicts the same; another model refuses it."""
     probe = model.fit_probe(name, x, y, at="kept", kind="lda")

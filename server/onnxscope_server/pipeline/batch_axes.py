@@ -24,7 +24,7 @@ from onnxscope_server.run.session import Session
 from onnxscope_server.run.sessions import Sessions
 
 _BATCHES = (2, 3)
-_BATCH_SYMBOLS = ("b", "n")
+_BATCH_SYMBOLS = ("b", "n", "row", "rows")
 _SIZES = (8, 32, 1, 64, 224, 16, 128)
 _DTYPES = {
     DataType.FLOAT32: np.float32,
@@ -184,6 +184,7 @@ def _batch_dims(model: CatalogModel) -> Iterator[frozenset[tuple[str, int]]]:
 
 
 def _names_batch(extent: int | str | None) -> bool:
+    """Says whether an extent is a symbol that people write for the number of rows."""
     return isinstance(extent, str) and ("batch" in extent.lower() or extent.lower() in _BATCH_SYMBOLS)
 
 

@@ -255,7 +255,7 @@ class Probing:
         def work(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe:
             address = subject.place.address
             try:
-                probe = self._fitting.fit(spec, subject, one_pass.sample(address), tell, stopped)
+                probe = self._fitting.fit(spec, subject, one_pass.data_set(address), tell, stopped)
             except DataInvalidError as error:
                 raise DataInvalidError(f"At {address!r}: {error.message}", **error.metadata) from error
             if keep is not None:

@@ -182,7 +182,7 @@ def test_rows_behind_the_last_label_are_no_rows(fitting: Serve) -> None:
 
 def test_rows_along_another_axis_are_found(fitting: Serve) -> None:
     """An RNN's values have rows in the middle."""
-    text = """(float[3, r, 2] x) => (float[3, r, 2] y) { h = Tanh (x)  y = Neg (h) }"""
+    text = """(float[3, row, 2] x) => (float[3, row, 2] y) { h = Tanh (x)  y = Neg (h) }"""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 200, 2)).astype(np.float32)
     y = (x[1, :, 0] > 0).astype(np.int64)

@@ -195,7 +195,7 @@ def test_a_cancelled_fit_ends_soon_and_keeps_nothing(
     """Its thread is told, and no probe comes of it."""
     begun, ended = threading.Event(), threading.Event()
 
-    def endless(self: Fitting, spec: Any, subject: Any, sample: Any, tell: Any, stopped: Callable[[], bool]) -> None:
+    def endless(self: Fitting, spec: Any, subject: Any, data_set: Any, tell: Any, stopped: Callable[[], bool]) -> None:
         begun.set()
         while not stopped():
             ended.wait(0.001)
@@ -229,7 +229,7 @@ def test_a_server_that_closes_ends_its_fits(fitting: Serve, monkeypatch: pytest.
     """Also of a call that goes on."""
     begun = threading.Event()
 
-    def endless(self: Fitting, spec: Any, subject: Any, sample: Any, tell: Any, stopped: Callable[[], bool]) -> None:
+    def endless(self: Fitting, spec: Any, subject: Any, data_set: Any, tell: Any, stopped: Callable[[], bool]) -> None:
         begun.set()
         while not stopped():
             threading.Event().wait(0.001)

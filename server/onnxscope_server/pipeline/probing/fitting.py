@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import RunCancelledError
-from onnxscope_server.pipeline.probing.passing import Sample
+from onnxscope_server.pipeline.probing.passing import DataSet
 from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
 from onnxscope_server.probes import batches, export, kinds, metadata
@@ -54,7 +54,7 @@ class Fitting:
         self,
         spec: ProbeSpec,
         subject: Subject,
-        sample: Sample,
+        data_set: DataSet,
         tell: Callable[[str], None],
         stopped: Callable[[], bool],
     ) -> KeptProbe:
@@ -63,7 +63,7 @@ class Fitting:
         Args:
             spec: what to fit.
             subject: what it is of.
-            sample: what to learn from.
+            data_set: what to learn from.
             tell: is told of each stage: fit, evaluate, export.
             stopped: whether nobody wants it any more.
 
@@ -73,8 +73,8 @@ class Fitting:
             ProbeUnfaithfulError: the export predicts otherwise.
             RunCancelledError: it was stopped.
         """
-        task = spec.task or kinds.task_of(spec.kind, sample.labels.y)
-        rows = sample.rows
+        task = spec.task or kinds.task_of(spec.kind, data_set.labels.y)
+        rows = data_set.rows
         learner = batches.learner(
             spec.kind, task, spec.params, spec.class_weight, spec.seed, block_bytes=self._memory_bytes
         )
@@ -82,12 +82,12 @@ class Fitting:
         with one_thread():
             fitted, report = evaluate(
                 spec,
-                sample.labels,
+                data_set.labels,
                 rows,
                 learner=learner,
-                raw=rows if has_no_input else sample.raw,
-                types=sample.types,
-                shuffled=sample.shuffled,
+                raw=rows if has_no_input else data_set.raw,
+                types=data_set.types,
+                shuffled=data_set.shuffled,
                 tell=tell,
                 stopped=stopped,
             )
@@ -104,7 +104,7 @@ class Fitting:
             task=fitted.task,
             classes=fitted.classes,
             params=spec.params,
-            report=replace(report, notes=(*report.notes, *sample.notes)),
+            report=replace(report, notes=(*report.notes, *data_set.notes)),
             fit_seconds=time.time(),
             row_axis=subject.place.axis,
         )

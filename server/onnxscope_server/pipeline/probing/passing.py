@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class DataSet:
     """What a probe of one hook point learns from and is compared with.
 
     Attributes:
@@ -147,7 +147,7 @@ class Pass:
             raise DataInvalidError("There are no rows to learn from.", what="rows")
         await self._runner.call(self._gathering.finish, self._batch_count)
 
-    def sample(self, address: str) -> Sample:
+    def data_set(self, address: str) -> DataSet:
         """Returns what a probe of a hook point learns from, when all is there; each hook point is asked for once."""
         reduction = self._places[address].reduction
         examples = self._examples[reduction]
@@ -155,7 +155,7 @@ class Pass:
         test = beside["test"]
         labels = examples.labels(beside["groups"], None if test is None else test.astype(np.bool_))
         types = examples.types if self._raw is not None else None
-        return Sample(
+        return DataSet(
             labels=labels,
             rows=self._gathering.rows(address),
             raw=self._raw_rows(reduction, labels.row, types),
