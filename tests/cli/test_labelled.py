@@ -56,6 +56,19 @@ def test_a_csv_file_is_rows_in_the_declared_shape(tmp_path):
     np.testing.assert_array_equal(found.values["b"], [2, 4])
 
 
+def test_labels_named_with_the_file_of_the_rows_are_no_rows(tmp_path, monkeypatch):
+    """A column or an array of a file that --input names is taken out of it, however the file is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
+    np.savez(tmp_path / "rows.npz", X=np.array([[1, 2], [3, 4]], np.float32), y=np.arange(2))
+    spec = TensorSpec("x", "float32", ("batch", None))
+    for name in ("rows.csv", "rows.npz"):
+        for file in (name, f"./{name}", str(tmp_path / name)):
+            found = labelled.read([name], [spec], {"labels": f"{file}:y"})
+            np.testing.assert_array_equal(found.values["x"], [[1, 2], [3, 4]])
+            assert list(found.beside["labels"]) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "specs", "labels", "match"),
     [

@@ -31,3 +31,17 @@ def test_what_was_not_measured_is_not_drawn(tmp_path):
     figure.savefig(tmp_path / "sweep.png")
     (only,) = figure.axes
     assert only.get_legend_handles_labels()[1] == ["accuracy, 95 % interval"]
+
+
+def test_long_addresses_leave_room_for_the_picture():
+    """Their middle is left out, so that what tells them apart stays."""
+    names = [f"/model/layers.{9 + number}/feed_forward/activation_function/Mul_output_0" for number in range(3)]
+    records = [{"address": name, "metric": "accuracy", "score": 0.5, "low": 0.4, "high": 0.6} for name in names]
+    figure = probe_plots.scores_by_depth(records)
+    figure.draw_without_rendering()
+    shown = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert all(
+        text.startswith(name[:16]) and text.endswith("Mul_output_0") for text, name in zip(shown, names, strict=True)
+    )
+    assert len(set(shown)) == 3
+    assert figure.axes[0].get_position().height > 0.5

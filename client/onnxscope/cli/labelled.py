@@ -14,7 +14,7 @@ from onnxscope.cli.console import CommandError
 from onnxscope.v1 import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from onnxscope.results import TensorSpec
     from onnxscope.v1.codec import Array
@@ -54,16 +54,19 @@ def read(
     """
     pool: dict[str, Any] = {}
     values: dict[str, Any] = {}
+    tables: set[Path] = set()
     has_text = False
     for item in given:
         path = Path(item)
         if path.suffix.lower() in _TABLES and path.is_file():
+            tables.add(path.resolve())
             pool |= _table(path)
             has_text |= path.suffix.lower() == ".csv"
         else:
             values |= inputs.read([item], specs, _NO_PICTURES, cast=cast)
-    found = {option: None if text is None else _beside(option, text, pool) for option, text in beside.items()}
-    for text in beside.values():
+    named = {option: text and _in_pool(text, pool, tables) for option, text in beside.items()}
+    found = {option: None if text is None else _beside(option, text, pool) for option, text in named.items()}
+    for text in named.values():
         pool.pop(text or "", None)
     if pool:
         values |= _inputs(pool, [spec for spec in specs if spec.name not in values], is_csv=has_text, cast=cast)
@@ -97,6 +100,12 @@ def _column(cells: Sequence[str]) -> Array:
         except ValueError:
             continue
     return np.array(cells, object)
+
+
+def _in_pool(text: str, pool: Mapping[str, Any], tables: Collection[Path]) -> str:
+    """Returns the name alone where `FILE:NAME` is of a file that `--input` names too."""
+    head, _, name = text.rpartition(":")
+    return name if text not in pool and name in pool and Path(head).resolve() in tables else text
 
 
 def _beside(option: str, text: str, pool: Mapping[str, Any]) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _INCHES_A_POINT = 0.42
 _WIDTHS = (6.5, 24.0)
 _MANY_POINTS = 60
+_NAME_LETTERS = 36
 
 
 def scores_by_depth(records: Sequence[Mapping[str, Any]], *, title: str = "") -> Figure:
@@ -46,7 +47,8 @@ def scores_by_depth(records: Sequence[Mapping[str, Any]], *, title: str = "") ->
         if has_compression:
             _bars(panels[1], compression, at)
         step = max(1, math.ceil(len(names) / _MANY_POINTS))
-        panels[-1].set_xticks(at[::step], names[::step], rotation=35, ha="right", rotation_mode="anchor")
+        shown = [_short(name) for name in names[::step]]
+        panels[-1].set_xticks(at[::step], shown, rotation=35, ha="right", rotation_mode="anchor")
         panels[-1].set_xlim(-0.6, len(names) - 0.4)
         if title:
             figure.suptitle(title, fontsize=11)
@@ -104,6 +106,12 @@ def _bars(axes: Axes, compression: NDArray[np.float64], at: NDArray[Any]) -> Non
     axes.margins(y=0.15)
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _short(name: str) -> str:
+    """Leaves out the middle of a long address: models name their values from the whole to the part."""
+    half = _NAME_LETTERS // 2
+    return name if len(name) <= _NAME_LETTERS else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
 
 
 def _column(records: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
