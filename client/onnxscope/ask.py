@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,8 @@ def probe_names(probes: Any, digest: str) -> list[str]:
         ProbeInvalidError: a probe is of another model, or of none.
         ValueInvalidError: it is neither a name nor a probe.
     """
-    given = [probes] if isinstance(probes, str | DescribedProbe) else list(probes)
+    is_one = isinstance(probes, str | DescribedProbe) or not isinstance(probes, Iterable)
+    given = [probes] if is_one else list(probes)
     for probe in given:
         if isinstance(probe, DescribedProbe) and probe.model_digest != digest:
             of = f"of the model {probe.model_digest[:12]}" if probe.model_digest else "of no model"

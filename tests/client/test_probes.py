@@ -136,6 +136,8 @@ def test_a_probe_of_another_model_is_refused(fake, echo):
         echo.run(ROWS, probes=[echo.probe("other")])
     with pytest.raises(onnxscope.ValueInvalidError, match="names or probes"):
         echo.run(ROWS, probes=[3])
+    with pytest.raises(onnxscope.ValueInvalidError, match="not None"):
+        echo.run(ROWS, probes=None)
     assert not fake.specs
 
 

@@ -73,8 +73,11 @@ def clusters(raw: Rows, seed: int) -> Types:
         most = min(CLUSTERED_EXAMPLES, CLUSTERED_NUMBERS // raw.shape[1])
         if len(train) > most:
             train = np.sort(np.random.default_rng([seed % 2**32, 17]).choice(train, most, replace=False))
+        inputs = kinds.finite(raw.take(train))
         count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
-        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(kinds.finite(raw.take(train)))
+        # positions of one row have the same input
+        count = min(count, len({one.tobytes() for one in inputs}))
+        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(inputs)
         every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
         return np.concatenate([found.predict(kinds.finite(one)) for one in every]).astype(np.int64)
 
