@@ -81,6 +81,7 @@ def test_a_report_has_the_contracts_names(echo):
     assert (report.interval.low, report.interval.high) == (0.966, 0.991)
     assert (report.control_score, report.selectivity, report.input_score) == (0.326, 0.654, 0.972)
     assert (report.codelength_bits, report.compression, report.shuffled_score) == (277.4, 15.1, None)
+    assert report.baseline_compression == 0.99
     assert (report.n_train, report.n_test, report.seed) == (1257, 540, 3)
     assert report.confusion == ((50, 1), (2, 47))
     assert report.gap == pytest.approx(0.02)
@@ -101,7 +102,7 @@ def test_a_printed_probe_is_its_report(echo):
         "0.326  a random label for each type of input, types are k-means of the input",
         "0.654  accuracy less",
         "277  bits",
-        "15.10  times shorter",
+        "15.10  times shorter than a uniform code; 0.99 comes of the labels' frequencies alone",
         "gap 0.020",
         "learned from      100   1257",
         "gives accuracy  0.900  0.980",

@@ -332,3 +332,31 @@ def test_regression_of_integers_is_said_by_the_task():
     report = evaluated(activations, y, kind=ProbeKind.RIDGE, task=Task.REGRESSION)[1]
     assert report.scores[0].metric == Metric.R2
     assert report.scores[0].value > 0.9
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_code_by_frequencies_alone_is_what_nothing_learned_compresses_to(several):
+    """Of rare labels it is far above 1, and no probe on noise gets there; of a dummy's probabilities it is the same."""
+    random = np.random.default_rng(0)
+    y = (random.random(2000) < 0.03).astype(np.int64)
+    found = y[:, None].astype(bool) if several else y
+    test = np.arange(2000) >= 1400
+    report = evaluated(random.normal(size=(2000, 4)).astype(np.float32), found, test=test)[1]
+    blind = evaluated(np.zeros((2000, 4), np.float32), found, test=test)[1]
+    assert report.baseline_compression == blind.baseline_compression > 4
+    assert report.compression < report.baseline_compression
+    assert blind.compression == pytest.approx(blind.baseline_compression, rel=0.02)
+
+
+def test_balanced_labels_are_not_compressed_by_their_frequencies():
+    """The code by frequencies alone is as long as the uniform one."""
+    report = evaluated(np.eye(4, dtype=np.float32)[np.arange(400) % 4], np.arange(400) % 4)[1]
+    assert report.baseline_compression == pytest.approx(1, abs=0.1)
+
+
+def test_selectivity_of_an_error_is_how_much_less_it_is():
+    """What is better than the control task is above 0, whether much or little of the metric is good."""
+    features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    for metric in (Metric.R2, Metric.MAE):
+        report = evaluated(features, features[:, 0].astype(float), kind=ProbeKind.RIDGE, raw=features, metric=metric)[1]
+        assert report.selectivity == pytest.approx(abs(report.scores[0].value - report.control_score))

@@ -24,6 +24,7 @@ _NUMBERS = (
     "selectivity",
     "codelength_bits",
     "compression",
+    "baseline_compression",
     "shuffled_score",
     "n_train",
     "n_test",
