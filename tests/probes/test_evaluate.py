@@ -360,3 +360,24 @@ def test_selectivity_of_an_error_is_how_much_less_it_is():
     for metric in (Metric.R2, Metric.MAE):
         report = evaluated(features, features[:, 0].astype(float), kind=ProbeKind.RIDGE, raw=features, metric=metric)[1]
         assert report.selectivity == pytest.approx(abs(report.scores[0].value - report.control_score))
+
+
+def test_few_held_out_rows_of_a_class_are_noted():
+    """Five rows of one group are one; a class with enough of them is not named."""
+    y, held, _ = feature(200)
+    y[:20] = 2
+    few = evaluated(held, y)[1]
+    assert [one for one in few.notes if one.startswith("fewer than 10 rows (or groups) are held out of class 2:")]
+    assert not [one for one in evaluated(held, feature(200)[0])[1].notes if "fewer" in one]
+    grouped = evaluated(held, feature(200)[0], groups=np.arange(200) // 20)[1]
+    assert [one for one in grouped.notes if "held out of class 0, 1:" in one]
+
+
+def test_what_labels_were_taken_for_is_noted():
+    """Several labels have an accuracy of all of them; integers are classes, where floats would be a regression."""
+    features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    several = evaluated(features, features[:, :2] > 0)[1]
+    assert [one for one in several.notes if one.startswith("accuracy counts rows on which every label is right")]
+    counts = evaluated(features, np.arange(200) // 4, kind=ProbeKind.RIDGE, controls=False)[1]
+    assert [one for one in counts.notes if one.endswith("so 50 classes: for a regression give floats")]
+    assert not evaluated(features, np.arange(200) // 40, kind=ProbeKind.RIDGE, controls=False)[1].notes
