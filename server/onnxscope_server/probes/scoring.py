@@ -5,8 +5,8 @@ product of matrices. Units beyond 2,000 are put at random into 2,000 bundles tha
 are as independent as a unit's. ROC AUC, which is no sum, is resampled by its projection (DeLong's components).
 
 The interval of what has no bounds goes from quantile to quantile of the replicates. Near 1, where scores of classes are
-if a probe is good, that is too narrow (of 300 draws of 50 rows with an area of .98, 83 % were right). Theirs is that of a
-normal distribution of log(score / (1 - score)) with the replicates' deviation (97 % were right).
+if a probe is good, that is too narrow (of 300 draws of 50 rows with an area of .98, 83 % were right): theirs is that of
+a normal distribution of log(score / (1 - score)) with the replicates' deviation (97 % were right).
 
 - several labels: accuracy counts examples of which every label is right; the others are means over the labels.
 - many classes: ROC AUC is the mean of each class against the rest, over the classes that are there; of scores that are
