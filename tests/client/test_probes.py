@@ -15,8 +15,11 @@ from tests.client.fake_probes import DIGEST, probe
 
 import onnxscope
 from onnxscope.probes.aio_probe import AsyncProbe
+from onnxscope.probes.described import DescribedProbe
 from onnxscope.probes.probe import Probe
+from onnxscope.probes.sweep import Sweep
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1 import probe_service_pb2 as pb
 
 ROWS = np.arange(30, dtype=np.float32).reshape(10, 3)
 Y = np.arange(10) % 2
@@ -251,10 +254,20 @@ def test_a_sweep_is_a_mapping_in_the_order_of_depth(fake, echo):
         sweep["h11"]
     assert "shuffled" not in sweep.table().columns
     assert "h1          Relu      0.50   0.900" in repr(sweep)
+    code = "a compression of 0.99 comes of the labels' frequencies alone"
+    assert sweep.notes == (code, "measured on a part of the rows")
+    assert repr(sweep).endswith(f"\nnote: {code}\nnote: measured on a part of the rows")
     frame = sweep.to_pandas()
     assert frame.loc["h1", "score"] == 0.9
     assert list(frame.index) == ["h0", "h1", "h2"]
     assert len(sweep.plot().axes) == 2
+
+
+def test_a_note_of_some_hook_points_names_them():
+    """What is the same everywhere is said once."""
+    reports = [pb.ProbeReport(metric="accuracy", notes=notes) for notes in (["all", "some"], ["all"], ["all", "some"])]
+    probes = {f"h{i}": DescribedProbe(probe(report=report)) for i, report in enumerate(reports)}
+    assert Sweep("s", "mlp", probes, []).notes == ("all", "h0, h2: some")
 
 
 def test_a_sweep_without_a_name_has_the_one_that_the_server_chose(fake, echo):
