@@ -381,3 +381,31 @@ def test_what_labels_were_taken_for_is_noted():
     counts = evaluated(features, np.arange(200) // 4, kind=ProbeKind.RIDGE, controls=False)[1]
     assert [one for one in counts.notes if one.endswith("so 50 classes: for a regression give floats")]
     assert not evaluated(features, np.arange(200) // 40, kind=ProbeKind.RIDGE, controls=False)[1].notes
+
+
+def test_the_classes_of_a_confusion_matrix_are_said_where_they_are_not_the_probes():
+    """A class that is only held out is a row of the matrix, before the classes that the probe knows."""
+    y, held, _ = feature(60)
+    y = np.array(["yes", "no"])[y]
+    y[50:] = "may"
+    probe, report = evaluated(held, y, test=np.arange(60) >= 40)
+    assert probe.classes == ("no", "yes")
+    assert report.confusion[0][0] == 0
+    assert sum(report.confusion[0]) == 10
+    assert "the probe knows 2 classes; those of the confusion matrix are may, no, yes" in report.notes
+
+
+def test_a_seed_may_be_any_integer():
+    """Negative ones are those of scikit-learn that come out of a division by 2**32."""
+    y, held, _ = feature(60)
+    negative, positive = (evaluated(held, y, kind=ProbeKind.MLP, seed=seed)[1] for seed in (-1, 2**32 - 1))
+    assert negative.scores[0].value == positive.scores[0].value
+
+
+def test_a_fit_that_ended_early_says_what_may_help():
+    """Standardisation is only said where the probe has none."""
+    y, held, _ = feature(60)
+    for standardize, help_text in ((True, "raise max_iter"), (False, "raise max_iter, or standardize")):
+        params = {"max_iter": 2, "standardize": standardize}
+        report = evaluated(held, y, kind=ProbeKind.MLP, params=params, controls=False)[1]
+        assert f"the fit ended before it converged: {help_text}" in report.notes

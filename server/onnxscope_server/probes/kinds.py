@@ -150,7 +150,7 @@ def learner(
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise DataInvalidError(f"class_weight is {class_weight!r}: say 'balanced' or give a weight for each class")
     tidy = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
-    return MemoryLearner(kind, task, tidy, class_weight, seed)
+    return MemoryLearner(kind, task, tidy, class_weight, seed % 2**32)
 
 
 def numbered(y: Array) -> tuple[tuple[Class, ...], Array]:

@@ -22,7 +22,8 @@ def of(kept: Fitted, targets: Targets, parts: list[Split]) -> list[str]:
     """Returns notes on a fit and its splits."""
     texts = []
     if _unfinished(kept.estimator):
-        texts.append("the fit ended before it converged: raise max_iter, or standardize")
+        standardize = "" if kept.scaler is not None else ", or standardize"
+        texts.append(f"the fit ended before it converged: raise max_iter{standardize}")
     if targets.task in {Task.CLASSES, Task.MULTILABEL}:
         what = "class" if targets.task == Task.CLASSES else "label"
         for name in ("train", "test"):
@@ -35,6 +36,9 @@ def of(kept: Fitted, targets: Targets, parts: list[Split]) -> list[str]:
                     f"fewer than {FEW_UNITS} rows (or groups) are held out of {what} {few}: intervals of scores in "
                     "which each counts the same, all but accuracy, are too narrow"
                 )
+    if targets.task == Task.CLASSES and kept.classes != targets.classes:
+        names = _named(targets, np.ones(len(targets.classes), np.bool_))
+        texts.append(f"the probe knows {len(kept.classes)} classes; those of the confusion matrix are {names}")
     if targets.task == Task.MULTILABEL and len(targets.classes) > 1:
         texts.append("accuracy counts rows on which every label is right; the other scores are means over the labels")
     if kept.kind in kinds.BOTH and len(targets.classes) >= MANY_CLASSES and isinstance(targets.classes[0], int):
