@@ -170,6 +170,7 @@ class ProbeReport:
     control_types: str = ""
     codelength_bits: float | None = None
     compression: float | None = None
+    baseline_compression: float | None = None
     shuffled_score: float | None = None
     learning_curve: tuple[tuple[int, float], ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
@@ -178,8 +179,11 @@ class ProbeReport:
 
     @property
     def selectivity(self) -> float | None:
-        """The score less the one on the control task (Hewitt & Liang 2019)."""
-        return None if self.control_score is None else self.scores[0].value - self.control_score
+        """How much better the score is than the one on the control task (Hewitt & Liang 2019)."""
+        if self.control_score is None:
+            return None
+        better = self.scores[0].value - self.control_score
+        return -better if self.scores[0].metric == Metric.MAE else better
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ REPORT = pb.ProbeReport(
     selectivity=0.654,
     codelength_bits=277.4,
     compression=15.1,
+    baseline_compression=0.99,
     scores=[
         pb.ProbeScore(metric="accuracy", value=0.98, low=0.966, high=0.991),
         pb.ProbeScore(metric="macro_f1", value=0.979, low=0.96, high=0.99),

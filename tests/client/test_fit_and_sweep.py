@@ -9,10 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-from tests.client.fake_probes import DIGEST, ROWS, Y
+from tests.client.fake_probes import DIGEST, ROWS, Y, probe
 
 import onnxscope
+from onnxscope.probes.described import DescribedProbe
+from onnxscope.probes.sweep import Sweep
 from onnxscope.v1 import model_service_pb2 as model_pb
+from onnxscope.v1 import probe_service_pb2 as pb
 
 
 def test_fit_probe_sends_rows_with_labels_and_gives_the_probe(fake, echo):
@@ -61,6 +64,7 @@ def test_a_report_has_the_contracts_names(echo):
     assert (report.interval.low, report.interval.high) == (0.966, 0.991)
     assert (report.control_score, report.selectivity, report.input_score) == (0.326, 0.654, 0.972)
     assert (report.codelength_bits, report.compression, report.shuffled_score) == (277.4, 15.1, None)
+    assert report.baseline_compression == 0.99
     assert (report.n_train, report.n_test, report.seed) == (1257, 540, 3)
     assert report.confusion == ((50, 1), (2, 47))
     assert report.gap == pytest.approx(0.02)
@@ -81,7 +85,7 @@ def test_a_printed_probe_is_its_report(echo):
         "0.326  a random label for each type of input, types are k-means of the input",
         "0.654  accuracy less",
         "277  bits",
-        "15.10  times shorter",
+        "15.10  times shorter than a uniform code; 0.99 comes of the labels' frequencies alone",
         "gap 0.020",
         "learned from      100   1257",
         "gives accuracy  0.900  0.980",
@@ -235,10 +239,20 @@ def test_a_sweep_is_a_mapping_in_the_order_of_depth(fake, echo):
         sweep["h11"]
     assert "shuffled" not in sweep.table().columns
     assert "h1          Relu      0.50   0.900" in repr(sweep)
+    code = "a compression of 0.99 comes of the labels' frequencies alone"
+    assert sweep.notes == (code, "measured on a part of the rows")
+    assert repr(sweep).endswith(f"\nnote: {code}\nnote: measured on a part of the rows")
     frame = sweep.to_pandas()
     assert frame.loc["h1", "score"] == 0.9
     assert list(frame.index) == ["h0", "h1", "h2"]
     assert len(sweep.plot().axes) == 2
+
+
+def test_a_note_of_some_hook_points_names_them():
+    """What is the same everywhere is said once."""
+    reports = [pb.ProbeReport(metric="accuracy", notes=notes) for notes in (["all", "some"], ["all"], ["all", "some"])]
+    probes = {f"h{i}": DescribedProbe(probe(report=report)) for i, report in enumerate(reports)}
+    assert Sweep("s", "mlp", probes, []).notes == ("all", "h0, h2: some")
 
 
 def test_a_sweep_without_a_name_has_the_one_that_the_server_chose(fake, echo):

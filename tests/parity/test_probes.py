@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,19 @@ def test_activations_at_hand_need_no_scope(x: np.ndarray, y: np.ndarray, tmp_pat
     assert set(threading.enumerate()) <= before
     with pytest.raises(onnxscope.ValueInvalidError, match="no model"):
         onnxscope.fit_probe(x, y, controls="shuffled")
+
+
+def test_activations_at_hand_that_float32_cannot_tell_apart_are_refused(x: np.ndarray, y: np.ndarray) -> None:
+    """They would be a constant layer. A feature that varies by rounding, or is lost beside others, is no matter."""
+    wide = x.astype(np.float64)
+    with pytest.raises(onnxscope.ValueInvalidError, match="subtract their mean"):
+        onnxscope.fit_probe(wide * 1e-3 + 1e6, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(onnxscope.ValueInvalidError, match="beyond"):
+            onnxscope.fit_probe(wide * 1e300, y)
+    one = np.concatenate([wide, 1e6 + 1e-3 * wide[:, :1], 0.1 + 1e-17 * wide[:, :1]], axis=1)
+    assert onnxscope.fit_probe(one, y, kind="lda", controls=False).report.score > 0.95
 
 
 def test_coroutines_fit_and_run_the_same(server: str, x: np.ndarray, y: np.ndarray, name: str) -> None:

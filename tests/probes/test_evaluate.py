@@ -332,3 +332,80 @@ def test_regression_of_integers_is_said_by_the_task():
     report = evaluated(activations, y, kind=ProbeKind.RIDGE, task=Task.REGRESSION)[1]
     assert report.scores[0].metric == Metric.R2
     assert report.scores[0].value > 0.9
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_code_by_frequencies_alone_is_what_nothing_learned_compresses_to(several):
+    """Of rare labels it is far above 1, and no probe on noise gets there; of a dummy's probabilities it is the same."""
+    random = np.random.default_rng(0)
+    y = (random.random(2000) < 0.03).astype(np.int64)
+    found = y[:, None].astype(bool) if several else y
+    test = np.arange(2000) >= 1400
+    report = evaluated(random.normal(size=(2000, 4)).astype(np.float32), found, test=test)[1]
+    blind = evaluated(np.zeros((2000, 4), np.float32), found, test=test)[1]
+    assert report.baseline_compression == blind.baseline_compression > 4
+    assert report.compression < report.baseline_compression
+    assert blind.compression == pytest.approx(blind.baseline_compression, rel=0.02)
+
+
+def test_balanced_labels_are_not_compressed_by_their_frequencies():
+    """The code by frequencies alone is as long as the uniform one."""
+    report = evaluated(np.eye(4, dtype=np.float32)[np.arange(400) % 4], np.arange(400) % 4)[1]
+    assert report.baseline_compression == pytest.approx(1, abs=0.1)
+
+
+def test_selectivity_of_an_error_is_how_much_less_it_is():
+    """What is better than the control task is above 0, whether much or little of the metric is good."""
+    features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    for metric in (Metric.R2, Metric.MAE):
+        report = evaluated(features, features[:, 0].astype(float), kind=ProbeKind.RIDGE, raw=features, metric=metric)[1]
+        assert report.selectivity == pytest.approx(abs(report.scores[0].value - report.control_score))
+
+
+def test_few_held_out_rows_of_a_class_are_noted():
+    """Five rows of one group are one; a class with enough of them is not named."""
+    y, held, _ = feature(200)
+    y[:20] = 2
+    few = evaluated(held, y)[1]
+    assert [one for one in few.notes if one.startswith("fewer than 10 rows (or groups) are held out of class 2:")]
+    assert not [one for one in evaluated(held, feature(200)[0])[1].notes if "fewer" in one]
+    grouped = evaluated(held, feature(200)[0], groups=np.arange(200) // 20)[1]
+    assert [one for one in grouped.notes if "held out of class 0, 1:" in one]
+
+
+def test_what_labels_were_taken_for_is_noted():
+    """Several labels have an accuracy of all of them; integers are classes, where floats would be a regression."""
+    features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    several = evaluated(features, features[:, :2] > 0)[1]
+    assert [one for one in several.notes if one.startswith("accuracy counts rows on which every label is right")]
+    counts = evaluated(features, np.arange(200) // 4, kind=ProbeKind.RIDGE, controls=False)[1]
+    assert [one for one in counts.notes if one.endswith("so 50 classes: for a regression give floats")]
+    assert not evaluated(features, np.arange(200) // 40, kind=ProbeKind.RIDGE, controls=False)[1].notes
+
+
+def test_the_classes_of_a_confusion_matrix_are_said_where_they_are_not_the_probes():
+    """A class that is only held out is a row of the matrix, before the classes that the probe knows."""
+    y, held, _ = feature(60)
+    y = np.array(["yes", "no"])[y]
+    y[50:] = "may"
+    probe, report = evaluated(held, y, test=np.arange(60) >= 40)
+    assert probe.classes == ("no", "yes")
+    assert report.confusion[0][0] == 0
+    assert sum(report.confusion[0]) == 10
+    assert "the probe knows 2 classes; those of the confusion matrix are may, no, yes" in report.notes
+
+
+def test_a_seed_may_be_any_integer():
+    """Negative ones are those of scikit-learn that come out of a division by 2**32."""
+    y, held, _ = feature(60)
+    negative, positive = (evaluated(held, y, kind=ProbeKind.MLP, seed=seed)[1] for seed in (-1, 2**32 - 1))
+    assert negative.scores[0].value == positive.scores[0].value
+
+
+def test_a_fit_that_ended_early_says_what_may_help():
+    """Standardisation is only said where the probe has none."""
+    y, held, _ = feature(60)
+    for standardize, help_text in ((True, "raise max_iter"), (False, "raise max_iter, or standardize")):
+        params = {"max_iter": 2, "standardize": standardize}
+        report = evaluated(held, y, kind=ProbeKind.MLP, params=params, controls=False)[1]
+        assert f"the fit ended before it converged: {help_text}" in report.notes

@@ -44,6 +44,7 @@ REPORTS = st.builds(
     control_types=st.text(),
     codelength_bits=st.none() | NUMBERS,
     compression=st.none() | NUMBERS,
+    baseline_compression=st.none() | NUMBERS,
     shuffled_score=st.none() | NUMBERS,
     learning_curve=st.lists(st.tuples(COUNTS, NUMBERS), max_size=3).map(tuple),
     confusion=st.lists(st.lists(COUNTS, max_size=3).map(tuple), max_size=3).map(tuple),
@@ -108,8 +109,8 @@ def test_every_field():
     """The strategies above know every field, so that the round trip speaks for all of them."""
     assert {field.name for field in dataclasses.fields(ProbeReport)} == {
         *("scores", "train_score", "train_count", "test_count", "seed", "baseline", "input_score", "control_score"),
-        *("control_types", "codelength_bits", "compression", "shuffled_score", "learning_curve", "confusion"),
-        *("fold_count", "notes"),
+        *("control_types", "codelength_bits", "compression", "baseline_compression", "shuffled_score"),
+        *("learning_curve", "confusion", "fold_count", "notes"),
     }
 
 

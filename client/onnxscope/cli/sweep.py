@@ -156,7 +156,7 @@ def _print(found: Sweep[Probe], files: list[Path]) -> None:
     if best.report:
         score = f"{best.report.metric} {score_text(best.report.score)}"
         console.print(f"\n{len(found)} hook points, the best is {best.at}: {score}{resumed}", soft_wrap=True)
-    for note in dict.fromkeys(note for probe in found.values() if probe.report for note in probe.report.notes):
+    for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for path in files:
         console.print(f"Written: {path.resolve()}", soft_wrap=True)

@@ -26,6 +26,10 @@ from onnxscope.v1.codec import Array
 BATCH_SIZE = 1024
 _IGNORED = -100
 _POSITION_RANK = 3
+# of the largest number of a feature: what varies less does so by rounding of float64
+_NOISE = 1e-13
+# share of a feature's range by which float32 may round it
+_LOST = 0.01
 
 
 def fit_probe(
@@ -144,15 +148,39 @@ def flat(H: Any) -> Array:  # noqa: N803
     """Returns activations as a probe reads them: float32 `[row, feature]`, all behind the rows in one axis.
 
     Raises:
-        ValueInvalidError: they are no numbers, or have no rows.
+        ValueInvalidError: they are no numbers, have no rows, or float32 can't tell them apart.
     """
     array = np.asarray(H)
     if array.ndim == 0 or array.dtype.kind in "OUSTcmM":
         raise ValueInvalidError(
             f"activations are numbers [row, feature], not {array.dtype} of shape {list(array.shape)}"
         )
-    rows: Array = array.reshape(len(array), -1).astype(np.float32) if array.size else np.empty((0, 1), np.float32)
+    if not array.size:
+        return np.empty((0, 1), np.float32)
+    given: Array = array.reshape(len(array), -1)
+    with np.errstate(over="ignore"):
+        rows: Array = given.astype(np.float32)
+    if given.dtype.itemsize > rows.dtype.itemsize:
+        _check_rounded(given, rows)
     return rows
+
+
+def _check_rounded(given: Array, rows: Array) -> None:
+    """Raises ValueInvalidError where `rows`, which are `given` as float32, have lost what was there."""
+    finite = np.isfinite(given)
+    if not np.isfinite(rows[finite]).all():
+        raise ValueInvalidError(
+            "activations are beyond 3.4e38, and a probe reads float32: divide them by a large number"
+        )
+    if not finite.all():
+        return  # which the server says
+    spread = np.ptp(given, axis=0)
+    varies = spread > _NOISE * np.abs(given).max(axis=0)
+    lost = np.abs(given - rows).max(axis=0) > _LOST * spread
+    if varies.any() and lost[varies].all():
+        raise ValueInvalidError(
+            "activations differ from row to row by less than float32 can hold, which a probe reads: subtract their mean"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,10 @@ class ProbeReport:
         train_score: on the rows that the probe was fitted on.
         input_score: of the same probe on the raw input.
         control_score: on the control task, random labels of types (Hewitt & Liang 2019).
-        selectivity: `score - control_score`.
+        selectivity: `score - control_score`; of errors, of which less is better, `control_score - score`.
         codelength_bits: length of the training labels' online code (Voita & Titov 2020).
         compression: the uniform code's length over that.
+        baseline_compression: what the frequencies of the labels alone reach: no more is nothing learned.
         shuffled_score: of the same probe on the same architecture with shuffled weights.
         n_train: rows that the probe was fitted on.
         n_test: rows held out; all of them where the score is cross-validated.
@@ -83,6 +84,7 @@ class ProbeReport:
     control_types: str = ""
     folds: int = 0
     notes: tuple[str, ...] = ()
+    baseline_compression: float | None = None
 
     @classmethod
     def of(cls, message: pb.ProbeReport) -> ProbeReport:
@@ -112,6 +114,7 @@ class ProbeReport:
             control_types=message.control_types,
             folds=message.fold_count,
             notes=tuple(message.notes),
+            baseline_compression=known("baseline_compression"),
         )
 
     @property

@@ -15,6 +15,8 @@ from onnxscope.show.table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from onnxscope.probes.report import ProbeReport
+
 P = TypeVar("P", bound=DescribedProbe)
 _NUMBERS = (
     "baseline",
@@ -24,6 +26,7 @@ _NUMBERS = (
     "selectivity",
     "codelength_bits",
     "compression",
+    "baseline_compression",
     "shuffled_score",
     "n_train",
     "n_test",
@@ -104,10 +107,23 @@ class Sweep(Mapping[str, P], Generic[P]):
 
     def __repr__(self) -> str:
         metric = next((probe.report.metric for probe in self.values() if probe.report), "")
-        return f"sweep {self.name!r}: {self.kind}, {metric}\n{self.table()!r}"
+        lines = [f"sweep {self.name!r}: {self.kind}, {metric}", repr(self.table())]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the table must know: notes of the reports, with the hook points where only some have one."""
+        where: dict[str, list[str]] = {}
+        for address, probe in self.items():
+            for note in _notes(probe.report) if probe.report else ():
+                where.setdefault(note, []).append(address)
+        return tuple(
+            note if len(addresses) == len(self) else f"{', '.join(addresses)}: {note}"
+            for note, addresses in where.items()
+        )
 
     def best(self) -> P:
         """Returns the probe with the best score, of equal ones the first that the model computes.
@@ -198,6 +214,13 @@ class Sweep(Mapping[str, P], Generic[P]):
             "shuffled": score_text(report.shuffled_score) if report else "",
             "gap": score_text(report.gap) if report else "",
         }
+
+
+def _notes(report: ProbeReport) -> tuple[str, ...]:
+    if report.baseline_compression is None:
+        return report.notes
+    code = f"a compression of {report.baseline_compression:.2f} comes of the labels' frequencies alone"
+    return (code, *report.notes)
 
 
 def _missing(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:

@@ -39,6 +39,7 @@ def score_text(value: float | None) -> str:
     """Writes a score for people: three decimals, or three digits where it is large; nothing for None."""
     if value is None:
         return ""
+    value = round(value, 3) + 0.0  # no "-0.000"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"  # noqa: PLR2004  # an error has a unit
 
 
@@ -65,14 +66,22 @@ def _numbers(report: ProbeReport) -> Iterator[tuple[str, str, str]]:
         types = f", types are {report.control_types}" if report.control_types else ""
         yield "control task", score_text(report.control_score), f"a random label for each type of input{types}"
     if report.selectivity is not None:
-        yield "selectivity", score_text(report.selectivity), f"{report.metric} less that of the control task"
+        sides = report.metric, "that of the control task"
+        better, worse = reversed(sides) if report.lower_is_better else sides
+        yield "selectivity", score_text(report.selectivity), f"{better} less {worse}"
     if report.shuffled_score is not None:
         yield "shuffled weights", score_text(report.shuffled_score), "the same probe on the model with shuffled weights"
     if report.codelength_bits is not None:
         yield "code length", f"{report.codelength_bits:.0f}", "bits for the training labels, coded online"
     if report.compression is not None:
-        yield "compression", f"{report.compression:.2f}", "times shorter than without a model; 1 is nothing learned"
+        yield "compression", f"{report.compression:.2f}", f"times shorter than a uniform code; {_uninformed(report)}"
     yield "training rows", score_text(report.train_score), f"gap {score_text(report.gap)}"
+
+
+def _uninformed(report: ProbeReport) -> str:
+    if report.baseline_compression is None:
+        return "1 or less is nothing learned"
+    return f"{report.baseline_compression:.2f} comes of the labels' frequencies alone"
 
 
 def _curve(report: ProbeReport, label_width: int) -> list[str]:

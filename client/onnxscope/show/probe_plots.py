@@ -27,7 +27,7 @@ def scores_by_depth(records: Sequence[Mapping[str, Any]], *, title: str = "") ->
 
     Args:
         records: a row a hook point, first to last: address, metric, score, low, high, and where they were measured
-            baseline, input_score, control_score, shuffled_score, compression.
+            baseline, input_score, control_score, shuffled_score, compression, baseline_compression.
         title: above the picture.
 
     Returns:
@@ -45,7 +45,7 @@ def scores_by_depth(records: Sequence[Mapping[str, Any]], *, title: str = "") ->
         panels = list(grid[:, 0])
         _scores(panels[0], records, at)
         if has_compression:
-            _bars(panels[1], compression, at)
+            _bars(panels[1], compression, at, _column(records, "baseline_compression"))
         step = max(1, math.ceil(len(names) / _MANY_POINTS))
         shown = [_short(name) for name in names[::step]]
         panels[-1].set_xticks(at[::step], shown, rotation=35, ha="right", rotation_mode="anchor")
@@ -97,11 +97,12 @@ def _scores(axes: Axes, records: Sequence[Mapping[str, Any]], at: NDArray[Any]) 
     )
 
 
-def _bars(axes: Axes, compression: NDArray[np.float64], at: NDArray[Any]) -> None:
+def _bars(axes: Axes, compression: NDArray[np.float64], at: NDArray[Any], baseline: NDArray[np.float64]) -> None:
     bars = axes.bar(at, np.nan_to_num(compression), width=0.6, color=PALETTE[3])
     if len(at) <= _MANY_POINTS // 2:
         axes.bar_label(bars, [f"{value:.1f}" if math.isfinite(value) else "" for value in compression], fontsize=8)
-    axes.axhline(1, color=INK, linestyle="-.", linewidth=1)
+    uninformed = float(np.nanmedian(baseline)) if np.isfinite(baseline).any() else 1.0
+    axes.axhline(uninformed, color=INK, linestyle="-.", linewidth=1)
     axes.set_ylabel("compression")
     axes.margins(y=0.15)
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.6)

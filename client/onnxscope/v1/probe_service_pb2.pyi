@@ -50,7 +50,7 @@ class ConfusionRow(_message.Message):
     def __init__(self, counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ProbeReport(_message.Message):
-    __slots__ = ("metric", "score", "interval_low", "interval_high", "baseline", "train_score", "train_count", "test_count", "seed", "input_score", "control_score", "selectivity", "codelength_bits", "compression", "shuffled_score", "scores", "learning_curve", "confusion", "control_types", "fold_count", "notes")
+    __slots__ = ("metric", "score", "interval_low", "interval_high", "baseline", "train_score", "train_count", "test_count", "seed", "input_score", "control_score", "selectivity", "codelength_bits", "compression", "shuffled_score", "scores", "learning_curve", "confusion", "control_types", "fold_count", "notes", "baseline_compression")
     METRIC_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_LOW_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class ProbeReport(_message.Message):
     CONTROL_TYPES_FIELD_NUMBER: _ClassVar[int]
     FOLD_COUNT_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     metric: str
     score: float
     interval_low: float
@@ -93,7 +94,8 @@ class ProbeReport(_message.Message):
     control_types: str
     fold_count: int
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, metric: _Optional[str] = ..., score: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., baseline: _Optional[float] = ..., train_score: _Optional[float] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., seed: _Optional[int] = ..., input_score: _Optional[float] = ..., control_score: _Optional[float] = ..., selectivity: _Optional[float] = ..., codelength_bits: _Optional[float] = ..., compression: _Optional[float] = ..., shuffled_score: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[ProbeScore, _Mapping]]] = ..., learning_curve: _Optional[_Iterable[_Union[LearningPoint, _Mapping]]] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ..., control_types: _Optional[str] = ..., fold_count: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    baseline_compression: float
+    def __init__(self, metric: _Optional[str] = ..., score: _Optional[float] = ..., interval_low: _Optional[float] = ..., interval_high: _Optional[float] = ..., baseline: _Optional[float] = ..., train_score: _Optional[float] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., seed: _Optional[int] = ..., input_score: _Optional[float] = ..., control_score: _Optional[float] = ..., selectivity: _Optional[float] = ..., codelength_bits: _Optional[float] = ..., compression: _Optional[float] = ..., shuffled_score: _Optional[float] = ..., scores: _Optional[_Iterable[_Union[ProbeScore, _Mapping]]] = ..., learning_curve: _Optional[_Iterable[_Union[LearningPoint, _Mapping]]] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ..., control_types: _Optional[str] = ..., fold_count: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., baseline_compression: _Optional[float] = ...) -> None: ...
 
 class Probe(_message.Message):
     __slots__ = ("name", "model_digest", "address", "reduction", "kind", "report", "fit_time", "task", "classes", "params_json", "outputs", "byte_count", "arrays")

@@ -123,6 +123,7 @@ def report_to_pb(report: ProbeReport) -> pb.ProbeReport:
         selectivity=report.selectivity,
         codelength_bits=report.codelength_bits,
         compression=report.compression,
+        baseline_compression=report.baseline_compression,
         shuffled_score=report.shuffled_score,
         scores=[
             pb.ProbeScore(metric=score.metric.value, value=score.value, low=score.low, high=score.high)

@@ -4,6 +4,7 @@ Training rows come in a random order, in blocks that end at `SHARES`. The first 
 each later one is coded by the probe that was fitted on all rows before it, whose probabilities are mixed with 1 % of
 uniform ones. Compression is the uniform code's length over the online code's. Several labels are coded one by one, as
 two classes each. What can't be learned yet (a single class so far) is coded uniformly. Regression has no code.
+The labels' frequencies so far, coded by in the place of a probe, say what is gained without any activation.
 
 Kinds that have no probabilities get them from their scores s, less their mean and over their root mean square in the
 block, as softmax(s / t), and for several labels as 1 / (1 + exp(-s / t)). The temperature t is the one that codes the
@@ -40,11 +41,13 @@ class Code:
     Attributes:
         bits: its length; None for tasks without a code.
         compression: of the uniform code, against it.
+        baseline_compression: the same of the code by the frequencies of labels alone.
         curve: number of rows and the score on the held-out ones of the probe fitted on so many, rising.
     """
 
     bits: float | None
     compression: float | None
+    baseline_compression: float | None
     curve: tuple[tuple[int, float], ...]
 
 
@@ -55,7 +58,7 @@ def code(trials: Trials, rows: Rows, split: Split, metric: Metric, seed: int) ->
     coded = targets.task in {Task.CLASSES, Task.MULTILABEL}
     coder = _Coder(trials, rows)
     curve = []
-    bits = uniform_bits(targets, ends[0][1])
+    bits = baseline_bits = uniform_bits(targets, ends[0][1])
     for (row_count, end), (_, next_end) in itertools.pairwise(ends):
         if not coded and row_count < CURVE_FROM * ends[-1][0]:
             continue
@@ -63,11 +66,14 @@ def code(trials: Trials, rows: Rows, split: Split, metric: Metric, seed: int) ->
         fitted = _fitted(trials, rows, known)
         if coded:
             bits += coder.bits(fitted, known, block)
+            baseline_bits += _frequency_bits(targets, known, block)
         score = None if fitted is None else scoring.scored(metric, trials.outcome(fitted, rows, split.test))
         if score is not None:
             curve.append((row_count, score))
     whole = uniform_bits(targets, len(examples))
-    return Code(bits if coded else None, whole / bits if coded else None, tuple(curve))
+    if not coded:
+        return Code(None, None, None, tuple(curve))
+    return Code(bits, whole / bits, whole / baseline_bits, tuple(curve))
 
 
 def uniform_bits(targets: Targets, example_count: int) -> float:
@@ -125,10 +131,27 @@ class _Coder:
             pair = np.concatenate([one for one, _ in past]), np.concatenate([one for _, one in past])
             self._seen.append((scores, truth))
             bits = _bits(_probabilities(scores, truth, _temperature(*pair)), truth)
-        if targets.task == Task.MULTILABEL:
-            before = targets.truth[known]
-            bits[:, (before == before[0]).all(axis=0)] = 1.0
-        return float(bits.sum())
+        return _total(bits, targets, known)
+
+
+def _frequency_bits(targets: Targets, known: Array, block: Array) -> float:
+    """Returns the length of the code of a block, by how frequent labels are among what is known."""
+    truth = targets.truth[known]
+    if targets.task == Task.MULTILABEL:
+        frequencies = truth.mean(axis=0)
+    else:
+        frequencies = np.bincount(truth, minlength=len(targets.classes)) / len(truth)
+        if frequencies.max() == 1:
+            return uniform_bits(targets, len(block))
+    return _total(_bits(np.tile(frequencies, (len(block), 1)), targets.truth[block]), targets, known)
+
+
+def _total(bits: Array, targets: Targets, known: Array) -> float:
+    """Returns the sum over a block; labels of which one value alone is known so far are coded uniformly."""
+    if targets.task == Task.MULTILABEL:
+        before = targets.truth[known]
+        bits[:, (before == before[0]).all(axis=0)] = 1.0
+    return float(bits.sum())
 
 
 def _bits(probabilities: Array, truth: Array) -> Array:

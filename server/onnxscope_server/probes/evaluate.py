@@ -195,6 +195,7 @@ class _Controls:
         return {
             "codelength_bits": found.bits,
             "compression": found.compression,
+            "baseline_compression": found.baseline_compression,
             "learning_curve": found.curve + whole,
         }
 

@@ -55,6 +55,7 @@ _UNSUPERVISED: Mapping[ProbeKind, Make] = {ProbeKind.PCA: PCA, ProbeKind.KMEANS:
 _STANDARDIZE = "standardize"
 _COVARIANCE = "covariance"
 PROBABILISTIC = frozenset({ProbeKind.LOGISTIC, ProbeKind.LDA, ProbeKind.KNN, ProbeKind.MLP})  # scores are probabilities
+BOTH = frozenset(_REGRESSORS) & frozenset(_CLASSIFIERS)  # kinds that learn classes and numbers
 _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
@@ -149,7 +150,7 @@ def learner(
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise DataInvalidError(f"class_weight is {class_weight!r}: say 'balanced' or give a weight for each class")
     tidy = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
-    return MemoryLearner(kind, task, tidy, class_weight, seed)
+    return MemoryLearner(kind, task, tidy, class_weight, seed % 2**32)
 
 
 def numbered(y: Array) -> tuple[tuple[Class, ...], Array]:

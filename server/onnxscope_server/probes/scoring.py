@@ -4,6 +4,10 @@ Every score is a function of sums over examples; a resampling weighs those sums,
 product of matrices. Units beyond 2,000 are put at random into 2,000 bundles that are then resampled: a bundle's sums
 are as independent as a unit's. ROC AUC, which is no sum, is resampled by its projection (DeLong's components).
 
+The interval of what has no bounds goes from quantile to quantile of the replicates. Near 1, where scores of classes are
+if a probe is good, that is too narrow (of 300 draws of 50 rows with an area of .98, 83 % were right): theirs is that of
+a normal distribution of log(score / (1 - score)) with the replicates' deviation (97 % were right).
+
 - several labels: accuracy counts examples of which every label is right; the others are means over the labels.
 - many classes: ROC AUC is the mean of each class against the rest, over the classes that are there; of scores that are
   no probabilities the margin to the best other class is compared.
@@ -17,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from onnxscope_server.domain import Array
@@ -24,6 +29,7 @@ from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Metric, ProbeKind, Score, Task
 
 REPLICATES = 1000
+NORMAL_95 = 1.96  # deviations that 95 % of a normal distribution are within
 BUNDLES = 2000
 MAX_SUMS = 2**23  # numbers that the sums of all bundles hold
 CLASS_METRICS = (Metric.ACCURACY, Metric.BALANCED_ACCURACY, Metric.MACRO_F1, Metric.ROC_AUC)
@@ -132,6 +138,9 @@ def with_interval(metric: Metric, outcome: Outcome, seed: int) -> Score | None:
         return None
     replicates = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(replicates, (0.025, 0.975)) if len(replicates) else (value, value)
+    if metric in CLASS_METRICS and 0 < value < 1 and len(replicates):
+        reach = NORMAL_95 * float(replicates.std()) / (value * (1 - value))
+        low, high = expit(logit(value) - reach), expit(logit(value) + reach)
     low, high = min(float(low), value), max(float(high), value)
     if metric in CLASS_METRICS:
         # all right, or all wrong: resampling knows of no other outcome, and the binomial distribution does

@@ -155,7 +155,9 @@ def _truth(y: Array | None, task: Task, example_count: int) -> tuple[tuple[Class
     if len(classes) == 1:
         raise DataInvalidError(f"every label y is {classes[0]!r}: a probe needs rows of two classes or more")
     if len(classes) == example_count:
-        raise DataInvalidError("no class has two rows: nothing can be learned and tested; is the task a regression?")
+        raise DataInvalidError(
+            "no class has two rows: nothing can be learned and tested; for a regression give labels y as floats"
+        )
     return classes, numbers
 
 

@@ -30,6 +30,7 @@ def test_ids_are_counted_and_those_of_most_values_are_the_tokens() -> None:
     assert found is not None
     assert found.shape == (2, HASHED)
     assert {int(column): float(count) for column, count in enumerate(found[0]) if count} == {4: 2.0, 9: 1.0}
+    assert raw.notes == ("for the score on the input, token ids were counted: where in a row they are is not in it",)
 
 
 def test_texts_are_tokens_by_their_value() -> None:

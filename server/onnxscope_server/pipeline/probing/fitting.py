@@ -14,9 +14,8 @@ from onnxscope_server.errors import RunCancelledError
 from onnxscope_server.pipeline.probing.passing import DataSet
 from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
-from onnxscope_server.probes import batches, export, kinds, metadata
+from onnxscope_server.probes import batches, export, kinds, metadata, surroundings
 from onnxscope_server.probes.evaluate import evaluate
-from onnxscope_server.probes.threads import one_thread
 
 _CHECKED = 4096
 # what control tasks go by where no model is named, and so no input is known
@@ -79,7 +78,7 @@ class Fitting:
             spec.kind, task, spec.params, spec.class_weight, spec.seed, block_bytes=self._memory_bytes
         )
         has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
-        with one_thread():
+        with surroundings.of_fits():
             fitted, report = evaluate(
                 spec,
                 data_set.labels,

@@ -67,6 +67,10 @@ class RawInputs:
                 salted = _numbers(value).reshape(len(value), -1) + index * _SALT
                 if salted.size and (int(salted.max()) >= HASHED or int(salted.min()) < 0):
                     self._note(f"for the score on the input, token ids were counted modulo {HASHED}")
+                if salted.shape[1] > 1:
+                    self._note(
+                        "for the score on the input, token ids were counted: where in a row they are is not in it"
+                    )
                 counts = (0 if counts is None else counts) + _counted(salted)
         flat = self._fitted("rows", np.concatenate(numbers, axis=1)) if numbers else None
         parts = [part for part in (flat, counts) if part is not None]
