@@ -21,6 +21,8 @@ _TASK_NUMBERS: dict[Task, Any] = {task: number for number, task in _TASKS.items(
 _TEST_SHARE = 0.3
 _MAX_FOLDS = 1000
 _MOST_ARRAY_BYTES = 2 << 20
+_MOST_DIGITS = 20  # of an int64 or uint64, with its sign
+_SEEDS = 1 << 32  # as many as scikit-learn knows
 T = TypeVar("T")
 
 
@@ -36,6 +38,8 @@ def spec_from_pb(spec: pb.ProbeSpec) -> ProbeSpec:
         raise _invalid("test_share", f"must lie between 0 and 1, not be {test_share}")
     if spec.fold_count and not 1 < spec.fold_count <= _MAX_FOLDS:
         raise _invalid("fold_count", f"must be 0, or 2 to {_MAX_FOLDS}, not {spec.fold_count}")
+    if not 0 <= spec.seed < _SEEDS:
+        raise _invalid("seed", f"must lie between 0 and {_SEEDS - 1}, not be {spec.seed}")
     return ProbeSpec(
         name=spec.name,
         kind=_named(ProbeKind, spec.kind or ProbeKind.LOGISTIC, "kind"),
@@ -172,10 +176,15 @@ def _class_weight(text: str) -> Mapping[Class, float] | str | None:
         return found
     if not isinstance(found, dict) or not all(type(weight) in (int, float) for weight in found.values()):
         raise _invalid("class_weight_json", 'must be "balanced" or an object from class to weight')
-    weights: dict[Class, float] = {}
-    for key, weight in found.items():
-        weights[int(key) if key.removeprefix("-").isdecimal() else key] = float(weight)
-    return weights
+    try:
+        return {_class(key): float(weight) for key, weight in found.items()}
+    except OverflowError:
+        raise _invalid("class_weight_json", "has a weight that is too large for a float") from None
+
+
+def _class(key: str) -> Class:
+    is_whole = len(key) <= _MOST_DIGITS and key.removeprefix("-").isdecimal()
+    return int(key) if is_whole else key
 
 
 def _invalid(field: str, why: str) -> ValueInvalidError:

@@ -84,7 +84,7 @@ class BlockLearner:
         )
         try:
             scaler, estimator = fit(self.memory, data)
-        except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range
+        except (ValueError, TypeError, OverflowError) as error:  # scikit-learn's words for parameters out of range
             raise DataInvalidError(f"scikit-learn can't fit {self.memory.kind}: {error}") from error
         return Fitted(self.memory.kind, self.memory.task, classes, scaler, estimator, features)
 

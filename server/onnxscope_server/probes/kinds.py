@@ -194,7 +194,7 @@ class MemoryLearner:
         classes, target, weights = self.targets(y, weights)
         try:
             estimator = self._estimator(features, target, weights)
-        except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range, too few rows ...
+        except (ValueError, TypeError, OverflowError) as error:  # scikit-learn's words for parameters out of range ...
             raise DataInvalidError(f"scikit-learn can't fit {self.kind}: {error}") from error
         return Fitted(self.kind, self.task, classes, scaler, estimator, rows.shape[1])
 
