@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 
 from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.probe_domain import Labels, Metric, ProbeKind, ProbeSpec, Task
-from onnxscope_server.probes import kinds
+from onnxscope_server.probes import batches, kinds
 from onnxscope_server.probes.evaluate import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -332,3 +332,30 @@ def test_regression_of_integers_is_said_by_the_task():
     report = evaluated(activations, y, kind=ProbeKind.RIDGE, task=Task.REGRESSION)[1]
     assert report.scores[0].metric == Metric.R2
     assert report.scores[0].value > 0.9
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 30, 1 << 12])
+def test_a_network_that_would_learn_for_hours_ends_when_nobody_wants_it(block_bytes):
+    """Between two epochs, of rows that are in memory and of those that come block by block."""
+    looks = []
+
+    def stopped():
+        looks.append(len(looks))
+        return len(looks) > 40
+
+    generator = np.random.default_rng(0)
+    activations, y = generator.normal(size=(200, 4)).astype(np.float32), np.arange(200) % 2
+    params = {"max_iter": 100_000, "tol": 0, "n_iter_no_change": 100_000}
+    learner = batches.learner(ProbeKind.MLP, Task.CLASSES, params, None, 0, block_bytes)
+    with pytest.raises(RunCancelledError):
+        evaluate(
+            ProbeSpec("p", ProbeKind.MLP, params=params, controls=False),
+            Labels(y, np.arange(200)),
+            kinds.arrays(activations),
+            learner=learner,
+            raw=None,
+            types=None,
+            shuffled=None,
+            tell=lambda _: None,
+            stopped=stopped,
+        )

@@ -33,7 +33,7 @@ from sklearn.utils.validation import has_fit_parameter
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Class, Fitted, ProbeKind, Rows, Task
-from onnxscope_server.probes import discriminants
+from onnxscope_server.probes import discriminants, stopping
 
 Make = Callable[[], Any]
 
@@ -59,6 +59,7 @@ _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
 PCA_COMPONENTS = 10
+_MOST_ROUNDS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +144,9 @@ def learner(
     if unknown:
         known = ", ".join(sorted({*names, _STANDARDIZE}))
         raise DataInvalidError(f"kind {kind} has no parameter {', '.join(unknown)}; it has {known}")
+    rounds = params.get("max_iter")
+    if isinstance(rounds, int | float) and rounds > _MOST_ROUNDS:
+        raise DataInvalidError(f"max_iter is {rounds}: say at most {_MOST_ROUNDS}, for a fit has to end")
     if class_weight is not None:
         if task != Task.CLASSES:
             raise DataInvalidError(f"class_weight is for labels that are classes, not for {task}: leave it out")
@@ -299,7 +303,11 @@ class MemoryLearner:
     def _weighted(self, estimator: Any, features: Array, target: Array | None, weights: Array | None) -> Any:
         """Fits an estimator with weights, if there are any."""
         self.check_weights(estimator, weights)
-        return estimator.fit(features, target, **({} if weights is None else {"sample_weight": weights}))
+        more = {} if weights is None else {"sample_weight": weights}
+        if self.kind != ProbeKind.MLP:
+            return estimator.fit(features, target, **more)
+        with stopping.between_epochs(estimator):
+            return estimator.fit(features, target, **more)
 
     def check_weights(self, estimator: Any, weights: Array | None) -> None:
         """Raises DataInvalidError where there are weights and the estimator knows none."""
