@@ -16,6 +16,7 @@ from onnxscope_server.catalog.probes import Probes, check_name
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
+    ModelNotFoundError,
     ProbeExistsError,
     SelectorInvalidError,
     ValueInvalidError,
@@ -288,7 +289,7 @@ class _Closing:
 
     async def end(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Is called at the end, with what ended it."""
-        is_final = isinstance(error, DataInvalidError | LimitExceededError | ProbeExistsError)
+        is_final = isinstance(error, DataInvalidError | LimitExceededError | ModelNotFoundError | ProbeExistsError)
         keep = self._sweep.folder is not None and not self._sweep.is_over and not is_final
         await self._runner.call(partial(self._gathering.close, keep=keep))
 
