@@ -64,12 +64,14 @@ class Sweep(Mapping[str, P], Generic[P]):
         points: their hook points, in order.
         data_digest: of rows and labels.
         resumed_count: how many an earlier sweep of this name had finished.
+        failures: why there is no probe of other hook points, by their address.
 
     Attributes:
         name: the same.
         kind: the same.
         data_digest: the same.
         resumed_count: the same.
+        failures: the same.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class Sweep(Mapping[str, P], Generic[P]):
         *,
         data_digest: str = "",
         resumed_count: int = 0,
+        failures: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
         self.data_digest = data_digest
         self.resumed_count = resumed_count
+        self.failures: Mapping[str, str] = dict(failures or {})
         self._points = {point.address: point for point in points if point.address in probes}
         order = [*self._points, *(address for address in probes if address not in self._points)]
         self._probes = {address: probes[address] for address in order}
@@ -104,7 +108,8 @@ class Sweep(Mapping[str, P], Generic[P]):
 
     def __repr__(self) -> str:
         metric = next((probe.report.metric for probe in self.values() if probe.report), "")
-        return f"sweep {self.name!r}: {self.kind}, {metric}\n{self.table()!r}"
+        failed = "".join(f"\nno probe: {why}" for why in self.failures.values())
+        return f"sweep {self.name!r}: {self.kind}, {metric}\n{self.table()!r}{failed}"
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

@@ -10,14 +10,16 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from onnxscope_server.catalog.probes import Probes, check_name
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
     ModelNotFoundError,
+    OnnxscopeServerError,
     ProbeExistsError,
+    ProbeUnfaithfulError,
     SelectorInvalidError,
     ValueInvalidError,
 )
@@ -38,10 +40,13 @@ from onnxscope_server.settings import Settings
 from onnxscope_server.store.activations import ActivationStore
 
 _TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
+# what is wrong with one hook point, and says nothing of others
+_OF_ONE = (DataInvalidError, ProbeUnfaithfulError)
 _STORE = "activations"
 # folders of what has no name, and is not gone on with
 _UNNAMED = "unnamed-"
 _SHOWN = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,16 @@ class Finished:
     resumed_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Nothing can be learned at one hook point; as SweepFailure in probe_service.proto."""
+
+    address: str
+    error: OnnxscopeServerError
+
+
 FitEvent: TypeAlias = Progress | KeptProbe
-SweepEvent: TypeAlias = Progress | KeptProbe | Finished
+SweepEvent: TypeAlias = Progress | KeptProbe | Failure | Finished
 
 
 class Probing:
@@ -157,7 +170,7 @@ class Probing:
             caller: whose they are.
 
         Yields:
-            Progress, each probe when it is in the catalog, and last that it is over.
+            Progress, each probe when it is in the catalog or why there is none, and last that it is over.
 
         Raises:
             OnnxscopeServerError: as ProbeService.Sweep in probe_service.proto says.
@@ -184,23 +197,28 @@ class Probing:
                 if one_pass is not None:
                     async with aclosing(self._fitted(spec, target, sweep, one_pass)) as events:
                         async for event in events:
-                            yield event if isinstance(event, KeptProbe) else _progress(event, count, sweep)
+                            yield _progress(event, count, sweep) if isinstance(event, fits.Stage) else event
                 yield Finished(sweep.data_digest, len(sweep.resumed))
 
     async def _fitted(
         self, spec: ProbeSpec, target: Target, sweep: Sweep, one_pass: Pass
-    ) -> AsyncGenerator[fits.Stage | KeptProbe, None]:
-        """Fits what a sweep has not finished."""
+    ) -> AsyncGenerator[fits.Stage | KeptProbe | Failure, None]:
+        """Fits what a sweep has not finished; raises why where there is not one probe in the end."""
         works = []
+        failures: list[Failure] = []
         for place in target.places:
             if place.address not in sweep.resumed:
                 subject = Subject(sweep.names[place.address], target.digest, place)
-                works.append(self._work(spec, subject, one_pass, sweep.keep))
+                works.append(_tried(self._work(spec, subject, one_pass, sweep.keep), place.address))
         async with aclosing(self._fits(works).events()) as events:
             async for event in events:
                 if isinstance(event, KeptProbe):
                     await self._runner.call(sweep.finish, event)
+                elif isinstance(event, Failure):
+                    failures.append(event)
                 yield event
+        if len(failures) == len(target.places):
+            raise failures[0].error
 
     @contextmanager
     def _admitted(self, spec: ProbeSpec) -> Iterator[None]:
@@ -226,7 +244,7 @@ class Probing:
         store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
         return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=folder is not None)
 
-    def _fits(self, works: Sequence[fits.Work[KeptProbe]]) -> fits.Fits[KeptProbe]:
+    def _fits(self, works: Sequence[fits.Work[T]]) -> fits.Fits[T]:
         return fits.Fits(self._pool, works, self._at_once, self._is_closing)
 
     def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
@@ -257,8 +275,8 @@ class Probing:
             address = subject.place.address
             try:
                 probe = self._fitting.fit(spec, subject, one_pass.sample(address), tell, stopped)
-            except DataInvalidError as error:
-                raise DataInvalidError(f"At {address!r}: {error.message}", **error.metadata) from error
+            except _OF_ONE as error:
+                raise type(error)(f"At {address!r}: {error.message}", **error.metadata) from error
             if keep is not None:
                 keep(probe)
             return probe
@@ -289,9 +307,21 @@ class _Closing:
 
     async def end(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Is called at the end, with what ended it."""
-        is_final = isinstance(error, DataInvalidError | LimitExceededError | ModelNotFoundError | ProbeExistsError)
-        keep = self._sweep.folder is not None and not self._sweep.is_over and not is_final
+        has_ended = error is None or isinstance(
+            error, DataInvalidError | LimitExceededError | ModelNotFoundError | ProbeExistsError
+        )
+        keep = self._sweep.folder is not None and not self._sweep.is_over and not has_ended
         await self._runner.call(partial(self._gathering.close, keep=keep))
+
+
+def _tried(work: fits.Work[KeptProbe], address: str) -> fits.Work[KeptProbe | Failure]:
+    def tried(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe | Failure:
+        try:
+            return work(tell, stopped)
+        except _OF_ONE as error:
+            return Failure(address, error)
+
+    return tried
 
 
 def _progress(stage: fits.Stage, row_count: int, sweep: Sweep) -> Progress:

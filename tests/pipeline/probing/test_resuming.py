@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from onnxscope_server.errors import DataInvalidError, OnnxscopeServerError, ProbeExistsError
-from onnxscope_server.pipeline.probes import Progress
+from onnxscope_server.pipeline.probes import Failure, Finished, Progress
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
 from onnxscope_server.pipeline.probing.fitting import Fitting
 from onnxscope_server.probe_domain import KeptProbe, ProbeKind
@@ -248,7 +248,32 @@ def test_a_server_that_closes_ends_its_fits(fitting: Serve, monkeypatch: pytest.
     asyncio.run(main())
 
 
-def test_a_failure_ends_the_other_fits_and_is_told(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_point_that_nothing_is_learned_at_stops_no_other(fitting: Serve, tmp_path: Path) -> None:
+    """It is told of, the others' probes are kept, and a second sweep of this name goes on with what is left."""
+    text = """(float[r, 4] x) => (float[r, 4] y)
+        <float zero = {0}> { h1 = Tanh (x)  a = Mul (x, zero)  bad = Div (h1, a)  y = Neg (h1) }"""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(text, data=data) as fits:
+            spec = fits.spec("h1", "bad", "y", name="s")
+            for resumed in (0, 2):
+                events = [event async for event in fits.probing.sweep(spec, given(same_sign()), "test")]
+                (failure,) = [event for event in events if isinstance(event, Failure)]
+                assert failure.address == "bad"
+                assert "At 'bad': activations hold NaN" in failure.error.message
+                assert {event.info.address for event in events if isinstance(event, KeptProbe)} == {"h1", "y"}
+                assert isinstance(events[-1], Finished)
+                assert events[-1].resumed_count == resumed
+                # nobody is waited for any more
+                assert left_in(data / "sweeps") == ["sweep.json"]
+            with pytest.raises(DataInvalidError, match="At 'bad'"):
+                await fits.sweep(fits.spec("bad", name="t"), same_sign())
+
+    asyncio.run(main())
+
+
+def test_a_failure_at_all_hook_points_is_told(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one wins."""
 
     def failing(self: Fitting, spec: Any, subject: Any, *rest: Any) -> KeptProbe:
