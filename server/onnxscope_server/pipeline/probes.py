@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -30,6 +28,7 @@ from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
+from onnxscope_server.pipeline.probing.sweep_folders import STORE, SweepFolders
 from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec, Task
@@ -42,9 +41,6 @@ from onnxscope_server.store.activations import ActivationStore
 _TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
 # what is wrong with one hook point, and says nothing of others
 _OF_ONE = (DataInvalidError, ProbeUnfaithfulError)
-_STORE = "activations"
-# folders of what has no name, and is not gone on with
-_UNNAMED = "unnamed-"
 _SHOWN = 5
 T = TypeVar("T")
 
@@ -88,7 +84,7 @@ class Probing:
         predictor: runs a probe's file.
         runner: lends threads for short work.
         settings: the limits.
-        sweeps: folder for the activations and records of sweeps.
+        folders: for the activations and records of sweeps.
     """
 
     def __init__(
@@ -98,21 +94,18 @@ class Probing:
         predictor: Predictor,
         runner: Runner,
         settings: Settings,
-        sweeps: Path,
+        folders: SweepFolders,
     ) -> None:
         self._targets = targets
         self._probes = probes
         self._runner = runner
         self._settings = settings
-        self._sweeps = sweeps
+        self._folders = folders
         self._at_once = settings.max_fits_chosen
         self._fitting = Fitting(predictor, settings.probe_memory_bytes)
         self._pool = Pool("onnxscope-fit", self._at_once, settings.max_fit_calls, "max_fit_calls")
         self._is_closing = threading.Event()
         self._calls = 0
-        # of processes that were killed
-        for left in sweeps.glob(f"{_UNNAMED}*"):
-            shutil.rmtree(left, ignore_errors=True)
 
     async def close(self) -> None:
         """Ends fits and waits until their threads are free."""
@@ -180,11 +173,11 @@ class Probing:
         with self._admitted(spec):
             async with AsyncExitStack() as stack:
                 target = await self._targets.of(spec, caller, stack)
-                sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._sweeps)
+                sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._folders)
                 one_pass: Pass | None = None
                 if not sweep.is_over:
                     gathering = await self._runner.call(self._gathering, sweep.folder, digest_of(spec, target))
-                    stack.push_async_exit(_Closing(self._runner, gathering, sweep).end)
+                    stack.push_async_exit(_Closing(self._runner, gathering, sweep, self._folders).end)
                     one_pass = self._pass(spec, target, gathering)
                 rows = one_pass.run(batches, sweep.saw) if one_pass else self._counted(target, batches, sweep.saw)
                 count, total = 0, len(sweep.names)
@@ -240,7 +233,7 @@ class Probing:
 
     def _gathering(self, folder: Path | None, digest: str) -> Gathering:
         settings = self._settings
-        place = folder / _STORE if folder else self._sweeps / f"{_UNNAMED}{secrets.token_hex(8)}"
+        place = folder / STORE if folder else self._folders.unnamed()
         store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
         return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=folder is not None)
 
@@ -300,10 +293,11 @@ class Probing:
 class _Closing:
     """Gives back a sweep's activations; they stay where the sweep can go on later."""
 
-    def __init__(self, runner: Runner, gathering: Gathering, sweep: Sweep) -> None:
+    def __init__(self, runner: Runner, gathering: Gathering, sweep: Sweep, folders: SweepFolders) -> None:
         self._runner = runner
         self._gathering = gathering
         self._sweep = sweep
+        self._folders = folders
 
     async def end(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Is called at the end, with what ended it."""
@@ -312,6 +306,8 @@ class _Closing:
         )
         keep = self._sweep.folder is not None and not self._sweep.is_over and not has_ended
         await self._runner.call(partial(self._gathering.close, keep=keep))
+        if keep:
+            await self._runner.call(self._folders.clear)
 
 
 def _tried(work: fits.Work[KeptProbe], address: str) -> fits.Work[KeptProbe | Failure]:

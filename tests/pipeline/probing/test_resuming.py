@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from onnxscope.v1.model_service_pb2 import UnloadModelRequest
 from onnxscope_server.errors import DataInvalidError, OnnxscopeServerError, ProbeExistsError
 from onnxscope_server.pipeline.probes import Failure, Finished, Progress
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
@@ -285,6 +286,38 @@ def test_a_failure_at_all_hook_points_is_told(fitting: Serve, monkeypatch: pytes
         async with fitting(max_fits=1) as fits:
             with pytest.raises(DataInvalidError, match="nothing at h1"):
                 await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("settings", [{"unfinished_sweep_bytes": 1000}, {"unfinished_sweep_hours": 0}])
+def test_activations_that_nobody_goes_on_with_are_bounded(
+    fitting: Serve, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """In bytes and in time; the sweep then goes on with the probes that it has, and runs the model again."""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(data=data, max_fits=1, **settings) as fits:
+            await until_a_probe(fits, same_sign())
+            assert left_in(data / "sweeps") == ["sweep.json"]
+            _, over = await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
+            assert over.resumed_count >= 1
+            assert fits.runs == 8
+
+    asyncio.run(main())
+
+
+def test_a_model_that_is_unloaded_takes_its_sweeps_along(fitting: Serve, tmp_path: Path) -> None:
+    """Their activations and what was known of them."""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(data=data, max_fits=1) as fits:
+            await until_a_probe(fits, same_sign())
+            assert "sweep.json" in left_in(data / "sweeps")
+            await fits.services.models.UnloadModel(UnloadModelRequest(model="model"), None)
+            assert not left_in(data / "sweeps")
 
     asyncio.run(main())
 

@@ -196,8 +196,8 @@ class Examples:
         y, before = self._typed(labels), self._parts.y
         if before and (y.shape[1:] != before[0].shape[1:] or (y.dtype.kind == "O") != (before[0].dtype.kind == "O")):
             raise DataInvalidError(
-                f"Labels are {before[0].dtype} {['row', *before[0].shape[1:]]} in one batch and {y.dtype} "
-                f"{['row', *y.shape[1:]]} in another. Give them alike in all batches.",
+                f"Labels are {_form(before[0])} in one batch and {_form(y)} in another. Give them alike in all "
+                "batches.",
                 what="labels",
             )
         before.append(y)
@@ -261,3 +261,8 @@ class Examples:
             return labels.astype(np.int64)
         # ml_dtypes' floats too
         return labels.astype(np.float64)
+
+
+def _form(labels: Array) -> str:
+    kind = "text" if labels.dtype.kind == "O" else labels.dtype
+    return f"{kind} [{', '.join(map(str, ('row', *labels.shape[1:])))}]"

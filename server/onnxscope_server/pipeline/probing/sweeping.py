@@ -10,7 +10,8 @@ from pathlib import Path
 
 from onnxscope_server.catalog.probes import Probes
 from onnxscope_server.errors import ProbeExistsError
-from onnxscope_server.pipeline.probing.records import Ledger, data_digest, folder_of
+from onnxscope_server.pipeline.probing.records import Ledger, data_digest
+from onnxscope_server.pipeline.probing.sweep_folders import SweepFolders
 from onnxscope_server.pipeline.probing.targets import Target
 from onnxscope_server.probe_domain import KeptProbe, ProbeSpec
 
@@ -22,7 +23,7 @@ class Sweep:
         spec: what was asked for.
         target: what is probed.
         probes: where probes are kept.
-        sweeps: folder of all sweeps.
+        folders: of all sweeps.
 
     Attributes:
         names: what each probe is kept under, by address.
@@ -32,7 +33,7 @@ class Sweep:
         ModelReadOnlyError: one of them lies in the models folder.
     """
 
-    def __init__(self, spec: ProbeSpec, target: Target, probes: Probes, sweeps: Path) -> None:
+    def __init__(self, spec: ProbeSpec, target: Target, probes: Probes, folders: SweepFolders) -> None:
         name = spec.name or f"sweep-{secrets.token_hex(4)}"
         self.names: Mapping[str, str] = {place.address: f"{name}/{place.address}" for place in target.places}
         self._target = target
@@ -41,7 +42,7 @@ class Sweep:
         self._ledger: Ledger | None = None
         if spec.name:
             taken = {address: self._is_taken(name) for address, name in self.names.items()}
-            folder = folder_of(sweeps, target.digest, spec.name)
+            folder = folders.of(target.digest, spec.name)
             self._ledger = Ledger(folder, spec.name, digest_of(spec, target), taken, overwrite=spec.overwrite)
 
     @property
