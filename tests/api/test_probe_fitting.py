@@ -194,6 +194,14 @@ def test_bad_requests_are_told_what_to_do(
     assert error.value.code() is code
 
 
+@pytest.mark.parametrize("token", ["x", "9" * 5000])
+def test_a_page_token_that_is_none_is_refused(stub: ProbeServiceStub, digest: str, token: str) -> None:
+    """However long it is."""
+    with pytest.raises(grpc.RpcError, match="next_page_token") as error:
+        stub.ListProbes(pb.ListProbesRequest(model=digest, page_token=token))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_client_that_goes_ends_its_sweep(stub: ProbeServiceStub, digest: str) -> None:
     """And another may go on under the same name, once the activations are free."""
     spec = pb.ProbeSpec(name="gone", model=digest, selectors=["a", "b"], without_controls=True)

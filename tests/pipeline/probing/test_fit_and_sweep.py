@@ -114,6 +114,7 @@ def test_wrong_requests_are_refused_before_a_row_is_read(fitting: Serve) -> None
             await refused(fits, fits.spec("h1", "h2", name="p"), SelectorInvalidError, "name 2: h1, h2")
             await refused(fits, fits.spec(name="p"), SelectorInvalidError, "no selector")
             await refused(fits, fits.spec("h1"), ValueInvalidError, "name must have 1 to")
+            await refused(fits, fits.spec("h1", name=" "), ValueInvalidError, "name must have 1 to", sweep=True)
             await refused(fits, fits.spec("h1", name="p", params={"c": 1}), DataInvalidError, "no parameter c")
             await refused(fits, fits.spec("A", name="p"), DataInvalidError, "A has none")
             await refused(fits, fits.spec("h1", name="p", kind=ProbeKind.ONNX), DataInvalidError, "load_probe")

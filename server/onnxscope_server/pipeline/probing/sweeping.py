@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from onnxscope_server.catalog.probes import Probes
+from onnxscope_server.catalog.probes import Probes, check_name
 from onnxscope_server.errors import ProbeExistsError
 from onnxscope_server.pipeline.probing.records import Ledger, data_digest
 from onnxscope_server.pipeline.probing.sweep_folders import SweepFolders
@@ -31,6 +31,7 @@ class Sweep:
     Raises:
         ProbeExistsError: probes of these names are of another sweep.
         ModelReadOnlyError: one of them lies in the models folder.
+        ValueInvalidError: a name that is none.
     """
 
     def __init__(self, spec: ProbeSpec, target: Target, probes: Probes, folders: SweepFolders) -> None:
@@ -41,6 +42,7 @@ class Sweep:
         self._digests: list[str] = []
         self._ledger: Ledger | None = None
         if spec.name:
+            check_name(spec.name)
             taken = {address: self._is_taken(name) for address, name in self.names.items()}
             folder = folders.of(target.digest, spec.name)
             self._ledger = Ledger(folder, spec.name, digest_of(spec, target), taken, overwrite=spec.overwrite)
