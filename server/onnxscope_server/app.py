@@ -40,6 +40,7 @@ from onnxscope_server.pipeline.capture import Captures
 from onnxscope_server.pipeline.keeping import Keeping
 from onnxscope_server.pipeline.memory import Budget
 from onnxscope_server.pipeline.probes import Probing
+from onnxscope_server.pipeline.probing.sweep_folders import SweepFolders
 from onnxscope_server.pipeline.probing.targets import Targets
 from onnxscope_server.probes import metadata
 from onnxscope_server.rewrite.build import unmodified
@@ -117,14 +118,15 @@ class Services:
         )
         trial = functools.partial(check, opening=opening)
         batch_axes = BatchAxes(sessions, runner)
-        models = ModelServicer(catalog, sessions, runner, batch_axes, trial, providers_in_use(opening))
+        folders = SweepFolders(data / "sweeps", settings.unfinished_sweep_bytes, settings.unfinished_sweep_hours)
+        models = ModelServicer(catalog, sessions, runner, batch_axes, trial, providers_in_use(opening), folders.forget)
         budget = Budget(settings.memory_budget_bytes, sessions, runner)
         memory = SharedMemory(settings.shared_memory_limit_bytes)
         verb = Captures(catalog, sessions, runner, budget)
         batching = Batching(verb, runner, settings)
         captures = CaptureServicer(verb, batching, settings.max_input_bytes, memory)
         targets = Targets(verb, batching, batch_axes, runner)
-        probing = Probing(targets, catalog.probes, predictor(opening), runner, settings, data / "sweeps")
+        probing = Probing(targets, catalog.probes, predictor(opening), runner, settings, folders)
         probes = ProbeServicer(probing, Keeping(catalog, runner, trial), settings.max_input_bytes)
         return cls(
             settings, catalog, sessions, sharing, runner, trial, models, captures, probing, probes, memory, folder

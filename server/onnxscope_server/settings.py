@@ -135,6 +135,15 @@ class Settings(BaseSettings):
     probe_store_bytes: int = Field(
         64 * GIB, ge=1, description="bytes of disk that the activations of one fit or sweep may take"
     )
+    unfinished_sweep_bytes: int = Field(
+        64 * GIB,
+        ge=0,
+        description="bytes of disk that the activations of all sweeps that were not finished may take, to go on with "
+        "them; beyond that the oldest are removed",
+    )
+    unfinished_sweep_hours: float = Field(
+        168.0, ge=0, description="hours after which the activations of a sweep that was not finished are removed"
+    )
     max_fits: int = Field(
         0,
         ge=0,

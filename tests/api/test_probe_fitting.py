@@ -134,6 +134,56 @@ def test_groups_weights_and_test_rows_are_used(stub: ProbeServiceStub, digest: s
             grpc.StatusCode.INVALID_ARGUMENT,
             "two classes",
         ),
+        ({"selectors": ["a"], "seed": -1}, rows, grpc.StatusCode.INVALID_ARGUMENT, "seed must lie between"),
+        ({"selectors": ["a"], "seed": 1 << 32}, rows, grpc.StatusCode.INVALID_ARGUMENT, "seed must lie between"),
+        (
+            {"selectors": ["a"], "params_json": f'{{"C": 1{"0" * 400}}}'},
+            rows,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "too large",
+        ),
+        (
+            {"selectors": ["a"], "class_weight_json": f'{{"0": 1{"0" * 400}}}'},
+            rows,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "too large",
+        ),
+        (
+            {"selectors": ["a"], "class_weight_json": f'{{"{"1" * 5000}": 1}}'},
+            rows,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "class_weight names 1111",
+        ),
+        (
+            {"selectors": ["a"]},
+            lambda: rows() + batch(3, {"x": X}, labels=np.stack([Y, Y], 1).astype(bool)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "alike in all batches",
+        ),
+        (
+            {"selectors": ["a"]},
+            lambda: rows() + batch(3, {"x": X}, labels=Y.astype(str).astype(object)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "alike in all batches",
+        ),
+        (
+            {"selectors": ["a"]},
+            lambda: batch(0, {"x": X}, labels=Y, weights=Y.astype(str).astype(object)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "weights must be numbers",
+        ),
+        (
+            {"selectors": ["a"]},
+            lambda: batch(0, {"x": X}, labels=Y.astype(np.complex64)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "labels must be numbers",
+        ),
+        (
+            {"model": "", "selectors": []},
+            lambda: batch(0, {"activations": X[:, :0]}, labels=Y),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "has no features",
+        ),
     ],
 )
 def test_bad_requests_are_told_what_to_do(
@@ -141,8 +191,16 @@ def test_bad_requests_are_told_what_to_do(
 ) -> None:
     """Each with its own status."""
     with pytest.raises(grpc.RpcError, match=text) as error:
-        fit(stub, pb.ProbeSpec(name="bad", model=digest, **spec), items())
+        fit(stub, pb.ProbeSpec(**({"name": "bad", "model": digest} | spec)), items())
     assert error.value.code() is code
+
+
+@pytest.mark.parametrize("token", ["x", "9" * 5000])
+def test_a_page_token_that_is_none_is_refused(stub: ProbeServiceStub, digest: str, token: str) -> None:
+    """However long it is."""
+    with pytest.raises(grpc.RpcError, match="next_page_token") as error:
+        stub.ListProbes(pb.ListProbesRequest(model=digest, page_token=token))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_client_that_goes_ends_its_sweep(stub: ProbeServiceStub, digest: str) -> None:

@@ -105,6 +105,9 @@ class FakeProbes(probe_service_pb2_grpc.ProbeServiceServicer):
     def Sweep(self, requests: Iterator[Any], context: Any) -> Iterator[pb.SweepResponse]:
         spec = self._read(requests, context)
         for index, address in enumerate(spec.selectors):
+            if address == "bad":
+                yield pb.SweepResponse(failure=pb.SweepFailure(address=address, message="At 'bad': NaN"))
+                continue
             made = probe(f"{spec.name or f'sweep-{len(self.specs)}'}/{address}", address=address, kind=spec.kind)
             made.report.score = json.loads(spec.params_json or "{}").get(address, 0.5)
             made.report.metric = spec.metric or "accuracy"

@@ -255,6 +255,14 @@ def test_a_note_of_some_hook_points_names_them():
     assert Sweep("s", "mlp", probes, []).notes == ("all", "h0, h2: some")
 
 
+def test_a_sweep_tells_where_it_has_no_probe(fake, echo):
+    """By address, and in print."""
+    sweep = echo.sweep(ROWS, Y, ["h0", "bad"])
+    assert list(sweep) == ["h0"]
+    assert sweep.failures == {"bad": "At 'bad': NaN"}
+    assert repr(sweep).endswith("no probe: At 'bad': NaN")
+
+
 def test_a_sweep_without_a_name_has_the_one_that_the_server_chose(fake, echo):
     """Two of them never touch each other's probes."""
     first, second = (echo.sweep(ROWS, Y, "h1") for _ in range(2))

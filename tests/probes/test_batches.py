@@ -271,3 +271,13 @@ def test_memory_does_not_grow_with_rows():
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100, env=alone)
     told = json.loads(done.stdout)
     assert told["peak"] - told["before"] < 50e6
+
+
+@pytest.mark.parametrize("sizes", [10**9, [10**9], [10, 10**7, 10]])
+def test_a_network_that_would_fill_memory_is_refused(sizes):
+    """Before it is made: the server of everybody else would go with it."""
+    activations = _activations()
+    y = np.arange(_COUNT) % 2
+    learner = batches.learner(ProbeKind.MLP, Task.CLASSES, {"hidden_layer_sizes": sizes}, None, 0, 1 << 28)
+    with pytest.raises(LimitExceededError, match="smaller hidden_layer_sizes"):
+        learner.fit(kinds.arrays(activations), np.arange(_COUNT), y, None)

@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 
 from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.probe_domain import Labels, Metric, ProbeKind, ProbeSpec, Task
-from onnxscope_server.probes import kinds
+from onnxscope_server.probes import batches, kinds
 from onnxscope_server.probes.evaluate import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -395,13 +395,6 @@ def test_the_classes_of_a_confusion_matrix_are_said_where_they_are_not_the_probe
     assert "the probe knows 2 classes; those of the confusion matrix are may, no, yes" in report.notes
 
 
-def test_a_seed_may_be_any_integer():
-    """Negative ones are those of scikit-learn that come out of a division by 2**32."""
-    y, held, _ = feature(60)
-    negative, positive = (evaluated(held, y, kind=ProbeKind.MLP, seed=seed)[1] for seed in (-1, 2**32 - 1))
-    assert negative.scores[0].value == positive.scores[0].value
-
-
 def test_a_fit_that_ended_early_says_what_may_help():
     """Standardisation is only said where the probe has none."""
     y, held, _ = feature(60)
@@ -409,3 +402,30 @@ def test_a_fit_that_ended_early_says_what_may_help():
         params = {"max_iter": 2, "standardize": standardize}
         report = evaluated(held, y, kind=ProbeKind.MLP, params=params, controls=False)[1]
         assert f"the fit ended before it converged: {help_text}" in report.notes
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 30, 1 << 12])
+def test_a_network_that_would_learn_for_hours_ends_when_nobody_wants_it(block_bytes):
+    """Between two epochs, of rows that are in memory and of those that come block by block."""
+    looks = []
+
+    def stopped():
+        looks.append(len(looks))
+        return len(looks) > 40
+
+    generator = np.random.default_rng(0)
+    activations, y = generator.normal(size=(200, 4)).astype(np.float32), np.arange(200) % 2
+    params = {"max_iter": 100_000, "tol": 0, "n_iter_no_change": 100_000}
+    learner = batches.learner(ProbeKind.MLP, Task.CLASSES, params, None, 0, block_bytes)
+    with pytest.raises(RunCancelledError):
+        evaluate(
+            ProbeSpec("p", ProbeKind.MLP, params=params, controls=False),
+            Labels(y, np.arange(200)),
+            kinds.arrays(activations),
+            learner=learner,
+            raw=None,
+            types=None,
+            shuffled=None,
+            tell=lambda _: None,
+            stopped=stopped,
+        )

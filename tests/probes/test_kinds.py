@@ -177,6 +177,7 @@ def test_pca_and_k_means_need_no_labels(digits):
         (ProbeKind.MEAN_DIFFERENCE, Task.CLASSES, {"C": 1}, None, "standardize"),
         (ProbeKind.RIDGE, Task.REGRESSION, {}, "balanced", "class_weight"),
         (ProbeKind.RIDGE, Task.CLASSES, {}, "balance", "'balanced'"),
+        (ProbeKind.SVM, Task.CLASSES, {"max_iter": 10**9}, None, "at most 100000"),
     ],
 )
 def test_what_a_kind_cannot_do_is_refused(kind, task, params, class_weight, says):
@@ -190,6 +191,7 @@ def test_what_a_kind_cannot_do_is_refused(kind, task, params, class_weight, says
     [
         ({"C": -1.0}, "C"),
         ({"C": "much"}, "C"),
+        ({"C": 10**400}, "too large"),
     ],
 )
 def test_parameters_out_of_range_are_said_in_scikit_learns_words(digits, change, says):

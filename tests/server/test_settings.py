@@ -40,6 +40,8 @@ VALUES = {
     "batch_delay_seconds": "0.25",
     "probe_memory_bytes": "15",
     "probe_store_bytes": "16",
+    "unfinished_sweep_bytes": "18",
+    "unfinished_sweep_hours": "1.5",
     "max_fits": "3",
     "max_fit_calls": "17",
     "drain_seconds": "0.5",

@@ -142,6 +142,7 @@ def _document(found: Sweep[Probe]) -> dict[str, Any]:
         "data_digest": found.data_digest,
         "resumed_count": found.resumed_count,
         "best": found.best().at,
+        "failures": dict(found.failures),
         "probes": [probe.to_dict() for probe in found.values()],
     }
 
@@ -158,5 +159,7 @@ def _print(found: Sweep[Probe], files: list[Path]) -> None:
         console.print(f"\n{len(found)} hook points, the best is {best.at}: {score}{resumed}", soft_wrap=True)
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True)
+    for why in found.failures.values():
+        console.print(f"no probe: {why}", soft_wrap=True, markup=False)
     for path in files:
         console.print(f"Written: {path.resolve()}", soft_wrap=True)

@@ -73,6 +73,7 @@ class Fitting:
         method: the same.
         spec: the message that opens the call.
         probes: that are finished, by address.
+        failures: why a sweep has no probe of other hook points, by address.
         completed: the end of a sweep.
         data: the probe's file, where there is no model.
     """
@@ -129,6 +130,7 @@ class Fitting:
         self._bar = bars.staged(progress, CAPTURE)
         self._is_done = False
         self.probes: dict[str, pb.Probe] = {}
+        self.failures: dict[str, str] = {}
         self.completed: pb.SweepCompleted | None = None
         self.data = bytearray()
 
@@ -164,6 +166,8 @@ class Fitting:
                 self._is_done = self.method == FIT
             case "data" if isinstance(response, pb.FitProbeResponse):
                 self.data += response.data
+            case "failure" if isinstance(response, pb.SweepResponse):
+                self.failures[response.failure.address] = response.failure.message
             case "completed" if isinstance(response, pb.SweepResponse):
                 self.completed = response.completed
                 self._bar.tell("export", len(self.probes), len(self.probes))
@@ -204,6 +208,7 @@ class Fitting:
             points,
             data_digest=ended.data_digest,
             resumed_count=ended.resumed_count,
+            failures=self.failures,
         )
 
     def _sent(self, labelled: LabelledPiece) -> list[SentValue]:

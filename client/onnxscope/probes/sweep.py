@@ -67,12 +67,14 @@ class Sweep(Mapping[str, P], Generic[P]):
         points: their hook points, in order.
         data_digest: of rows and labels.
         resumed_count: how many an earlier sweep of this name had finished.
+        failures: why there is no probe of other hook points, by their address.
 
     Attributes:
         name: the same.
         kind: the same.
         data_digest: the same.
         resumed_count: the same.
+        failures: the same.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Sweep(Mapping[str, P], Generic[P]):
         *,
         data_digest: str = "",
         resumed_count: int = 0,
+        failures: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
         self.data_digest = data_digest
         self.resumed_count = resumed_count
+        self.failures: Mapping[str, str] = dict(failures or {})
         self._points = {point.address: point for point in points if point.address in probes}
         order = [*self._points, *(address for address in probes if address not in self._points)]
         self._probes = {address: probes[address] for address in order}
@@ -108,7 +112,8 @@ class Sweep(Mapping[str, P], Generic[P]):
     def __repr__(self) -> str:
         metric = next((probe.report.metric for probe in self.values() if probe.report), "")
         lines = [f"sweep {self.name!r}: {self.kind}, {metric}", repr(self.table())]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *(f"no probe: {why}" for why in self.failures.values())])
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

@@ -209,15 +209,27 @@ class SweepCompleted(_message.Message):
     resumed_count: int
     def __init__(self, data_digest: _Optional[str] = ..., resumed_count: _Optional[int] = ...) -> None: ...
 
+class SweepFailure(_message.Message):
+    __slots__ = ("address", "reason", "message")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    reason: str
+    message: str
+    def __init__(self, address: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
 class SweepResponse(_message.Message):
-    __slots__ = ("progress", "probe", "completed")
+    __slots__ = ("progress", "probe", "completed", "failure")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     progress: FitProgress
     probe: Probe
     completed: SweepCompleted
-    def __init__(self, progress: _Optional[_Union[FitProgress, _Mapping]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ..., completed: _Optional[_Union[SweepCompleted, _Mapping]] = ...) -> None: ...
+    failure: SweepFailure
+    def __init__(self, progress: _Optional[_Union[FitProgress, _Mapping]] = ..., probe: _Optional[_Union[Probe, _Mapping]] = ..., completed: _Optional[_Union[SweepCompleted, _Mapping]] = ..., failure: _Optional[_Union[SweepFailure, _Mapping]] = ...) -> None: ...
 
 class ListProbesRequest(_message.Message):
     __slots__ = ("model", "page_size", "page_token", "version")

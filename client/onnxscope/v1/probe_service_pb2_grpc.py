@@ -88,7 +88,8 @@ class ProbeServiceServicer(object):
 
     def Sweep(self, request_iterator, context):
         """Sweep fits a probe of one kind at each of many hook points, with one pass of the model over the rows. Each probe is
-        told of when it is done, and is kept then. Errors: those of FitProbe.
+        told of when it is done, and is kept then. A hook point that nothing can be learned at is told of, and the others go
+        on; only where that is so of all of them the call fails. Errors: those of FitProbe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,6 +32,7 @@ class ModelServicer(ModelServiceServicer):
         batch_axes: finds where rows are.
         check: trial load of a new model; raises ModelInvalidError.
         providers: the execution providers that sessions really get.
+        forget: removes what else is kept on the disk of a model that goes, by its digest.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ModelServicer(ModelServiceServicer):
         batch_axes: BatchAxes,
         check: Callable[[CatalogModel], None],
         providers: Sequence[str],
+        forget: Callable[[str], None],
     ) -> None:
         self._catalog = catalog
         self._sessions = sessions
@@ -49,6 +51,7 @@ class ModelServicer(ModelServiceServicer):
         self._batch_axes = batch_axes
         self._check = check
         self._providers = tuple(providers)
+        self._forget = forget
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """Lists the versions of all models."""
@@ -68,6 +71,7 @@ class ModelServicer(ModelServiceServicer):
         if all(other.digest != entry.digest for other in self._catalog.entries()):
             await self._sessions.drop(entry.digest)
             self._batch_axes.forget(entry.digest)
+            await self._runner.call(self._forget, entry.digest)
         return pb.UnloadModelResponse(unloaded_count=count)
 
     async def ListHookPoints(self, request: pb.ListHookPointsRequest, context: Any) -> pb.ListHookPointsResponse:

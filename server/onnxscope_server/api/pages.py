@@ -8,6 +8,7 @@ from typing import TypeVar
 from onnxscope_server.errors import ValueInvalidError
 
 PAGE_SIZE = 1000
+_MOST_DIGITS = 18
 T = TypeVar("T")
 
 
@@ -17,7 +18,7 @@ def page(items: Sequence[T], size: int, token: str) -> tuple[Sequence[T], str]:
     Raises:
         ValueInvalidError: a size or a token that is none.
     """
-    if size < 0 or (token and not token.isdecimal()):
+    if size < 0 or (token and not (token.isdecimal() and len(token) <= _MOST_DIGITS)):
         raise ValueInvalidError(
             "page_size must not be negative, and page_token be a next_page_token",
             value="page_token",

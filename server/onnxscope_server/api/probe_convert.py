@@ -22,6 +22,7 @@ _TEST_SHARE = 0.3
 _MAX_FOLDS = 1000
 _MAX_SEED = (1 << 32) - 1  # of NumPy and scikit-learn
 _MOST_ARRAY_BYTES = 2 << 20
+_MOST_DIGITS = 20  # of an int64 or uint64, with its sign
 T = TypeVar("T")
 
 
@@ -176,10 +177,15 @@ def _class_weight(text: str) -> Mapping[Class, float] | str | None:
         return found
     if not isinstance(found, dict) or not all(type(weight) in (int, float) for weight in found.values()):
         raise _invalid("class_weight_json", 'must be "balanced" or an object from class to weight')
-    weights: dict[Class, float] = {}
-    for key, weight in found.items():
-        weights[int(key) if key.removeprefix("-").isdecimal() else key] = float(weight)
-    return weights
+    try:
+        return {_class(key): float(weight) for key, weight in found.items()}
+    except OverflowError:
+        raise _invalid("class_weight_json", "has a weight that is too large for a float") from None
+
+
+def _class(key: str) -> Class:
+    is_whole = len(key) <= _MOST_DIGITS and key.removeprefix("-").isdecimal()
+    return int(key) if is_whole else key
 
 
 def _invalid(field: str, why: str) -> ValueInvalidError:

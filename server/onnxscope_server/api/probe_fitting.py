@@ -9,7 +9,7 @@ from typing import Any
 from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope_server.api.probe_batches import batches, opening
 from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
-from onnxscope_server.pipeline.probes import Finished, Probing, Progress
+from onnxscope_server.pipeline.probes import Failure, Finished, Probing, Progress
 from onnxscope_server.probes import metadata
 
 _PIECE_BYTES = 1 << 20
@@ -61,6 +61,11 @@ class ProbeFitting:
                 elif isinstance(event, Finished):
                     completed = pb.SweepCompleted(data_digest=event.data_digest, resumed_count=event.resumed_count)
                     yield pb.SweepResponse(completed=completed)
+                elif isinstance(event, Failure):
+                    failure = pb.SweepFailure(
+                        address=event.address, reason=event.error.reason, message=event.error.message
+                    )
+                    yield pb.SweepResponse(failure=failure)
                 else:
                     yield pb.SweepResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx)))
 

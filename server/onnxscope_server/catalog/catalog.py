@@ -63,11 +63,17 @@ class Catalog:
         self._parsed: OrderedDict[str, CatalogModel] = OrderedDict()
         for digest in self._store.digests() - self._names.digests():
             self._store.remove(digest)
-        self.probes = Probes(folder.resolve() / "probes", read_probe, probe_limits, durable=durable)
+        self.probes = Probes(
+            folder.resolve() / "probes", read_probe, probe_limits, durable=durable, has_model=self._has
+        )
 
     def close(self) -> None:
         """Lets another process have the data folder."""
         self._store.close()
+
+    def _has(self, digest: str) -> bool:
+        with self._lock:
+            return digest in self._names.digests()
 
     def entries(self) -> list[ModelEntry]:
         """Returns every version of every name, by name and then by version."""

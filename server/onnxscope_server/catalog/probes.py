@@ -17,6 +17,7 @@ from onnxscope_server.catalog.probe_entry import ProbeEntry, as_model, described
 from onnxscope_server.catalog.probe_files import SUFFIX, ProbeFiles
 from onnxscope_server.errors import (
     LimitExceededError,
+    ModelNotFoundError,
     ModelReadOnlyError,
     OnnxscopeServerError,
     ProbeExistsError,
@@ -50,12 +51,20 @@ class Probes:
         read: reads what a file says of itself; None where it says nothing.
         limits: how much is kept.
         durable: sync what is written; not needed for a temporary folder.
+        has_model: whether there is a model of a digest; may wait for a lock, but not for this catalog's.
     """
 
     def __init__(
-        self, folder: Path, read: ReadInfo, limits: ProbeLimits | None = None, *, durable: bool = True
+        self,
+        folder: Path,
+        read: ReadInfo,
+        limits: ProbeLimits | None = None,
+        *,
+        durable: bool = True,
+        has_model: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._read = read
+        self._has_model = has_model
         self._limits = limits or ProbeLimits()
         self._lock = threading.RLock()
         self._files = ProbeFiles(folder, durable=durable)
@@ -88,6 +97,7 @@ class Probes:
             What is known of it.
 
         Raises:
+            ModelNotFoundError: its model was unloaded.
             ProbeExistsError: there is another of this name, and `overwrite` is not asked for.
             ProbeInvalidError: its file is no probe, or is one of another model.
             ModelReadOnlyError: the one of this name lies in the models folder.
@@ -105,6 +115,13 @@ class Probes:
             self._check_room(entry, self._entries.get(digest, {}).get(name))
             self._files.write(path, probe.onnx)
             self._entries.setdefault(digest, {})[name] = entry
+        # asked afterwards: a model that is unloaded takes along what is there then
+        if not self._has_model(digest):
+            self.forget(digest)
+            raise ModelNotFoundError(
+                f"The model of the probe {name!r} was unloaded meanwhile. Load it and fit the probe again.",
+                model=digest,
+            )
         return entry
 
     def check_free(self, digest: str, name: str, *, overwrite: bool = False) -> None:

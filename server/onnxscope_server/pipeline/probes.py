@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from onnxscope_server.catalog.probes import Probes, check_name
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
+    ModelNotFoundError,
+    OnnxscopeServerError,
     ProbeExistsError,
+    ProbeUnfaithfulError,
     SelectorInvalidError,
     ValueInvalidError,
 )
@@ -27,6 +28,7 @@ from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
+from onnxscope_server.pipeline.probing.sweep_folders import STORE, SweepFolders
 from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec, Task
@@ -37,10 +39,10 @@ from onnxscope_server.settings import Settings
 from onnxscope_server.store.activations import ActivationStore
 
 _TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
-_STORE = "activations"
-# folders of what has no name, and is not gone on with
-_UNNAMED = "unnamed-"
+# what is wrong with one hook point, and says nothing of others
+_OF_ONE = (DataInvalidError, ProbeUnfaithfulError)
 _SHOWN = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,16 @@ class Finished:
     resumed_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Nothing can be learned at one hook point; as SweepFailure in probe_service.proto."""
+
+    address: str
+    error: OnnxscopeServerError
+
+
 FitEvent: TypeAlias = Progress | KeptProbe
-SweepEvent: TypeAlias = Progress | KeptProbe | Finished
+SweepEvent: TypeAlias = Progress | KeptProbe | Failure | Finished
 
 
 class Probing:
@@ -74,7 +84,7 @@ class Probing:
         predictor: runs a probe's file.
         runner: lends threads for short work.
         settings: the limits.
-        sweeps: folder for the activations and records of sweeps.
+        folders: for the activations and records of sweeps.
     """
 
     def __init__(
@@ -84,21 +94,18 @@ class Probing:
         predictor: Predictor,
         runner: Runner,
         settings: Settings,
-        sweeps: Path,
+        folders: SweepFolders,
     ) -> None:
         self._targets = targets
         self._probes = probes
         self._runner = runner
         self._settings = settings
-        self._sweeps = sweeps
+        self._folders = folders
         self._at_once = settings.max_fits_chosen
         self._fitting = Fitting(predictor, settings.probe_memory_bytes)
         self._pool = Pool("onnxscope-fit", self._at_once, settings.max_fit_calls, "max_fit_calls")
         self._is_closing = threading.Event()
         self._calls = 0
-        # of processes that were killed
-        for left in sweeps.glob(f"{_UNNAMED}*"):
-            shutil.rmtree(left, ignore_errors=True)
 
     async def close(self) -> None:
         """Ends fits and waits until their threads are free."""
@@ -156,7 +163,7 @@ class Probing:
             caller: whose they are.
 
         Yields:
-            Progress, each probe when it is in the catalog, and last that it is over.
+            Progress, each probe when it is in the catalog or why there is none, and last that it is over.
 
         Raises:
             OnnxscopeServerError: as ProbeService.Sweep in probe_service.proto says.
@@ -166,11 +173,11 @@ class Probing:
         with self._admitted(spec):
             async with AsyncExitStack() as stack:
                 target = await self._targets.of(spec, caller, stack)
-                sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._sweeps)
+                sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._folders)
                 one_pass: Pass | None = None
                 if not sweep.is_over:
                     gathering = await self._runner.call(self._gathering, sweep.folder, digest_of(spec, target))
-                    stack.push_async_exit(_Closing(self._runner, gathering, sweep).end)
+                    stack.push_async_exit(_Closing(self._runner, gathering, sweep, self._folders).end)
                     one_pass = self._pass(spec, target, gathering)
                 rows = one_pass.run(batches, sweep.saw) if one_pass else self._counted(target, batches, sweep.saw)
                 count, total = 0, len(sweep.names)
@@ -183,23 +190,28 @@ class Probing:
                 if one_pass is not None:
                     async with aclosing(self._fitted(spec, target, sweep, one_pass)) as events:
                         async for event in events:
-                            yield event if isinstance(event, KeptProbe) else _progress(event, count, sweep)
+                            yield _progress(event, count, sweep) if isinstance(event, fits.Stage) else event
                 yield Finished(sweep.data_digest, len(sweep.resumed))
 
     async def _fitted(
         self, spec: ProbeSpec, target: Target, sweep: Sweep, one_pass: Pass
-    ) -> AsyncGenerator[fits.Stage | KeptProbe, None]:
-        """Fits what a sweep has not finished."""
+    ) -> AsyncGenerator[fits.Stage | KeptProbe | Failure, None]:
+        """Fits what a sweep has not finished; raises why where there is not one probe in the end."""
         works = []
+        failures: list[Failure] = []
         for place in target.places:
             if place.address not in sweep.resumed:
                 subject = Subject(sweep.names[place.address], target.digest, place)
-                works.append(self._work(spec, subject, one_pass, sweep.keep))
+                works.append(_tried(self._work(spec, subject, one_pass, sweep.keep), place.address))
         async with aclosing(self._fits(works).events()) as events:
             async for event in events:
                 if isinstance(event, KeptProbe):
                     await self._runner.call(sweep.finish, event)
+                elif isinstance(event, Failure):
+                    failures.append(event)
                 yield event
+        if len(failures) == len(target.places):
+            raise failures[0].error
 
     @contextmanager
     def _admitted(self, spec: ProbeSpec) -> Iterator[None]:
@@ -221,11 +233,11 @@ class Probing:
 
     def _gathering(self, folder: Path | None, digest: str) -> Gathering:
         settings = self._settings
-        place = folder / _STORE if folder else self._sweeps / f"{_UNNAMED}{secrets.token_hex(8)}"
+        place = folder / STORE if folder else self._folders.unnamed()
         store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
         return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=folder is not None)
 
-    def _fits(self, works: Sequence[fits.Work[KeptProbe]]) -> fits.Fits[KeptProbe]:
+    def _fits(self, works: Sequence[fits.Work[T]]) -> fits.Fits[T]:
         return fits.Fits(self._pool, works, self._at_once, self._is_closing)
 
     def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
@@ -256,8 +268,8 @@ class Probing:
             address = subject.place.address
             try:
                 probe = self._fitting.fit(spec, subject, one_pass.data_set(address), tell, stopped)
-            except DataInvalidError as error:
-                raise DataInvalidError(f"At {address!r}: {error.message}", **error.metadata) from error
+            except _OF_ONE as error:
+                raise type(error)(f"At {address!r}: {error.message}", **error.metadata) from error
             if keep is not None:
                 keep(probe)
             return probe
@@ -281,16 +293,31 @@ class Probing:
 class _Closing:
     """Gives back a sweep's activations; they stay where the sweep can go on later."""
 
-    def __init__(self, runner: Runner, gathering: Gathering, sweep: Sweep) -> None:
+    def __init__(self, runner: Runner, gathering: Gathering, sweep: Sweep, folders: SweepFolders) -> None:
         self._runner = runner
         self._gathering = gathering
         self._sweep = sweep
+        self._folders = folders
 
     async def end(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Is called at the end, with what ended it."""
-        is_final = isinstance(error, DataInvalidError | LimitExceededError | ProbeExistsError)
-        keep = self._sweep.folder is not None and not self._sweep.is_over and not is_final
+        has_ended = error is None or isinstance(
+            error, DataInvalidError | LimitExceededError | ModelNotFoundError | ProbeExistsError
+        )
+        keep = self._sweep.folder is not None and not self._sweep.is_over and not has_ended
         await self._runner.call(partial(self._gathering.close, keep=keep))
+        if keep:
+            await self._runner.call(self._folders.clear)
+
+
+def _tried(work: fits.Work[KeptProbe], address: str) -> fits.Work[KeptProbe | Failure]:
+    def tried(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe | Failure:
+        try:
+            return work(tell, stopped)
+        except _OF_ONE as error:
+            return Failure(address, error)
+
+    return tried
 
 
 def _progress(stage: fits.Stage, row_count: int, sweep: Sweep) -> Progress:

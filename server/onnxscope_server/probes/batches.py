@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,10 @@ from onnxscope_server.probes.sums import Data
 
 # of a feature or decision of an example while it is learned from: float32, float64, and what is computed of it
 _WORKING_BYTES = 24
+_WEIGHT_BYTES = 8  # float64; while it learns there are some copies
+_SMALL_NETWORK_BYTES = 1 << 24  # is never too large
 _SETTING = "probe_memory_bytes"
+_SHOWN = 5
 
 
 def learner(
@@ -65,6 +69,7 @@ class BlockLearner:
             LimitExceededError: the kind needs all of them in memory, and they are too many.
         """
         features = rows.shape[1]
+        self._check_network(features)
         needed = len(examples) * features * _WORKING_BYTES
         if needed <= self.block_bytes:
             return self.memory.fit(rows, examples, y, weights)
@@ -84,9 +89,30 @@ class BlockLearner:
         )
         try:
             scaler, estimator = fit(self.memory, data)
-        except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range
+        except (ValueError, TypeError, OverflowError) as error:  # scikit-learn's words for parameters out of range
             raise DataInvalidError(f"scikit-learn can't fit {self.memory.kind}: {error}") from error
         return Fitted(self.memory.kind, self.memory.task, classes, scaler, estimator, features)
+
+    def _check_network(self, features: int) -> None:
+        """Refuses a multi-layer perceptron whose weights don't fit into a block."""
+        if self.memory.kind != ProbeKind.MLP:
+            return
+        hidden = self.memory.made(1).hidden_layer_sizes
+        layers = [features, *np.ravel(hidden).tolist()]
+        # what is no size is told of by scikit-learn
+        if not all(isinstance(size, int) and size > 0 for size in layers):
+            return
+        needed = _WEIGHT_BYTES * sum(before * after for before, after in itertools.pairwise(layers))
+        most = max(self.block_bytes, _SMALL_NETWORK_BYTES)
+        if needed > most:
+            raise LimitExceededError(
+                f"The weights between {' and '.join(map(str, layers[:_SHOWN]))} units take {needed} bytes. Choose "
+                "smaller hidden_layer_sizes, reduce the activations (reduce=), or start the server with a larger "
+                f"--{_SETTING.replace('_', '-')}.",
+                setting=_SETTING,
+                limit=str(most),
+                got=str(needed),
+            )
 
     def _too_many(self, count: int, needed: int) -> LimitExceededError:
         params = ", ".join(sorted(set(self.memory.params) - {"standardize"}))

@@ -33,7 +33,7 @@ from sklearn.utils.validation import has_fit_parameter
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Class, Fitted, ProbeKind, Rows, Task
-from onnxscope_server.probes import discriminants
+from onnxscope_server.probes import discriminants, stopping
 
 Make = Callable[[], Any]
 
@@ -60,6 +60,7 @@ _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 # what is said elsewhere (seed, class_weight) or is none of a caller's business
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
 PCA_COMPONENTS = 10
+_MOST_ROUNDS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,13 +145,16 @@ def learner(
     if unknown:
         known = ", ".join(sorted({*names, _STANDARDIZE}))
         raise DataInvalidError(f"kind {kind} has no parameter {', '.join(unknown)}; it has {known}")
+    rounds = params.get("max_iter")
+    if isinstance(rounds, int | float) and rounds > _MOST_ROUNDS:
+        raise DataInvalidError(f"max_iter is {rounds}: say at most {_MOST_ROUNDS}, for a fit has to end")
     if class_weight is not None:
         if task != Task.CLASSES:
             raise DataInvalidError(f"class_weight is for labels that are classes, not for {task}: leave it out")
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise DataInvalidError(f"class_weight is {class_weight!r}: say 'balanced' or give a weight for each class")
     tidy = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
-    return MemoryLearner(kind, task, tidy, class_weight, seed % 2**32)
+    return MemoryLearner(kind, task, tidy, class_weight, seed)
 
 
 def numbered(y: Array) -> tuple[tuple[Class, ...], Array]:
@@ -195,7 +199,7 @@ class MemoryLearner:
         classes, target, weights = self.targets(y, weights)
         try:
             estimator = self._estimator(features, target, weights)
-        except (ValueError, TypeError) as error:  # scikit-learn's words for parameters out of range, too few rows ...
+        except (ValueError, TypeError, OverflowError) as error:  # scikit-learn's words for parameters out of range ...
             raise DataInvalidError(f"scikit-learn can't fit {self.kind}: {error}") from error
         return Fitted(self.kind, self.task, classes, scaler, estimator, rows.shape[1])
 
@@ -300,7 +304,11 @@ class MemoryLearner:
     def _weighted(self, estimator: Any, features: Array, target: Array | None, weights: Array | None) -> Any:
         """Fits an estimator with weights, if there are any."""
         self.check_weights(estimator, weights)
-        return estimator.fit(features, target, **({} if weights is None else {"sample_weight": weights}))
+        more = {} if weights is None else {"sample_weight": weights}
+        if self.kind != ProbeKind.MLP:
+            return estimator.fit(features, target, **more)
+        with stopping.between_epochs(estimator):
+            return estimator.fit(features, target, **more)
 
     def check_weights(self, estimator: Any, weights: Array | None) -> None:
         """Raises DataInvalidError where there are weights and the estimator knows none."""

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from onnxscope_server.domain import Array
 from onnxscope_server.probe_domain import Rows
+from onnxscope_server.probes import stopping
 from onnxscope_server.probes.kinds import finite
 
 
@@ -50,6 +51,7 @@ class Data:
         """Yields where the examples of each block are among all, and activations float64 [example, feature]."""
         starts = range(0, len(self), self.size)
         for start, block in zip(starts, self.rows.blocks(self.examples, self.size), strict=True):
+            stopping.check()
             yield slice(start, start + len(block)), block.astype(np.float64)
 
 

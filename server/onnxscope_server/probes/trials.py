@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_samples
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import RunCancelledError
 from onnxscope_server.probe_domain import Fitted, Learner, ProbeKind, Rows, Task
-from onnxscope_server.probes import kinds, predict
+from onnxscope_server.probes import kinds, predict, stopping
 from onnxscope_server.probes.scoring import Outcome
 from onnxscope_server.probes.targets import Targets
 
@@ -47,7 +47,8 @@ class Trials:
         """
         self._look()
         y = self.targets.labels(examples) if labels is None else labels
-        return self.learner.fit(rows, examples, y, self.targets.weight(examples))
+        with stopping.looking(self._look):
+            return self.learner.fit(rows, examples, y, self.targets.weight(examples))
 
     def scores(self, fitted: Fitted, rows: Rows, examples: Array) -> Array:
         """Returns what a supervised probe says: [example, class of the targets], [example, label or target].

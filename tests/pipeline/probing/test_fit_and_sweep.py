@@ -17,6 +17,7 @@ from onnxscope_server.domain import CaptureSpec, OutputMode, Reduction, Reductio
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
+    ModelNotFoundError,
     ProbeExistsError,
     SelectorInvalidError,
     ValueInvalidError,
@@ -113,6 +114,7 @@ def test_wrong_requests_are_refused_before_a_row_is_read(fitting: Serve) -> None
             await refused(fits, fits.spec("h1", "h2", name="p"), SelectorInvalidError, "name 2: h1, h2")
             await refused(fits, fits.spec(name="p"), SelectorInvalidError, "no selector")
             await refused(fits, fits.spec("h1"), ValueInvalidError, "name must have 1 to")
+            await refused(fits, fits.spec("h1", name=" "), ValueInvalidError, "name must have 1 to", sweep=True)
             await refused(fits, fits.spec("h1", name="p", params={"c": 1}), DataInvalidError, "no parameter c")
             await refused(fits, fits.spec("A", name="p"), DataInvalidError, "A has none")
             await refused(fits, fits.spec("h1", name="p", kind=ProbeKind.ONNX), DataInvalidError, "load_probe")
@@ -319,5 +321,38 @@ def test_fits_leave_the_loop_and_captures_alone(fitting: Serve, monkeypatch: pyt
             assert result.activations["h1"].tolist() == [[1, -1]]
             go_on.set()
             await fit
+
+    asyncio.run(main())
+
+
+def test_a_model_that_is_unloaded_takes_its_probes_along(
+    fitting: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are still being fitted: the call says so, and neither probe nor activations are left."""
+    begun, unloaded = threading.Event(), threading.Event()
+    original = Fitting.fit
+
+    def late(self: Fitting, *args: Any) -> KeptProbe:
+        begun.set()
+        assert unloaded.wait(10)
+        return original(self, *args)
+
+    monkeypatch.setattr(Fitting, "fit", late)
+
+    async def main() -> None:
+        async with fitting(data=tmp_path / "data") as fits:
+            for verb, spec in ((fits.fit, fits.spec("h1", name="p")), (fits.sweep, fits.spec("h1", "h2", name="s"))):
+                begun.clear()
+                unloaded.clear()
+                call = asyncio.create_task(verb(spec, same_sign()))
+                await until(begun)
+                await fits.services.runner.call(fits.services.catalog.unload, "model")
+                unloaded.set()
+                with pytest.raises(ModelNotFoundError, match="was unloaded meanwhile"):
+                    await call
+                assert not fits.kept()
+                assert not list((tmp_path / "data" / "probes").rglob("*.onnx"))
+                assert not list((tmp_path / "data" / "sweeps").rglob("shard-*"))
+                await fits.services.models.add_file(tmp_path / "model.onnx", "model", "")
 
     asyncio.run(main())

@@ -68,3 +68,11 @@ def test_activations_become_float32_with_rows_in_front() -> None:
     for value in ([np.zeros(2)], None, np.array(["a"], object), np.float32(1) * np.ones(())):
         with pytest.raises(DataInvalidError, match="no array of numbers with rows"):
             place.examples(value)
+
+
+def test_no_rows_have_as_many_features_as_others() -> None:
+    """An empty batch fits the others; a hook point without features is an error."""
+    place = Place("h", None, 0)
+    assert place.examples(np.zeros((0, 2, 3), np.float32)).shape == (0, 6)
+    with pytest.raises(DataInvalidError, match="'h' holds has no features"):
+        place.examples(np.zeros((4, 0), np.float32))

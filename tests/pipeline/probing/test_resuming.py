@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from onnxscope.v1.model_service_pb2 import UnloadModelRequest
 from onnxscope_server.errors import DataInvalidError, OnnxscopeServerError, ProbeExistsError
-from onnxscope_server.pipeline.probes import Progress
+from onnxscope_server.pipeline.probes import Failure, Finished, Progress
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
 from onnxscope_server.pipeline.probing.fitting import Fitting
 from onnxscope_server.probe_domain import KeptProbe, ProbeKind
@@ -248,7 +249,32 @@ def test_a_server_that_closes_ends_its_fits(fitting: Serve, monkeypatch: pytest.
     asyncio.run(main())
 
 
-def test_a_failure_ends_the_other_fits_and_is_told(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_point_that_nothing_is_learned_at_stops_no_other(fitting: Serve, tmp_path: Path) -> None:
+    """It is told of, the others' probes are kept, and a second sweep of this name goes on with what is left."""
+    text = """(float[r, 4] x) => (float[r, 4] y)
+        <float zero = {0}> { h1 = Tanh (x)  a = Mul (x, zero)  bad = Div (h1, a)  y = Neg (h1) }"""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(text, data=data) as fits:
+            spec = fits.spec("h1", "bad", "y", name="s")
+            for resumed in (0, 2):
+                events = [event async for event in fits.probing.sweep(spec, given(same_sign()), "test")]
+                (failure,) = [event for event in events if isinstance(event, Failure)]
+                assert failure.address == "bad"
+                assert "At 'bad': activations hold NaN" in failure.error.message
+                assert {event.info.address for event in events if isinstance(event, KeptProbe)} == {"h1", "y"}
+                assert isinstance(events[-1], Finished)
+                assert events[-1].resumed_count == resumed
+                # nobody is waited for any more
+                assert left_in(data / "sweeps") == ["sweep.json"]
+            with pytest.raises(DataInvalidError, match="At 'bad'"):
+                await fits.sweep(fits.spec("bad", name="t"), same_sign())
+
+    asyncio.run(main())
+
+
+def test_a_failure_at_all_hook_points_is_told(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one wins."""
 
     def failing(self: Fitting, spec: Any, subject: Any, *rest: Any) -> KeptProbe:
@@ -260,6 +286,38 @@ def test_a_failure_ends_the_other_fits_and_is_told(fitting: Serve, monkeypatch: 
         async with fitting(max_fits=1) as fits:
             with pytest.raises(DataInvalidError, match="nothing at h1"):
                 await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("settings", [{"unfinished_sweep_bytes": 1000}, {"unfinished_sweep_hours": 0}])
+def test_activations_that_nobody_goes_on_with_are_bounded(
+    fitting: Serve, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """In bytes and in time; the sweep then goes on with the probes that it has, and runs the model again."""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(data=data, max_fits=1, **settings) as fits:
+            await until_a_probe(fits, same_sign())
+            assert left_in(data / "sweeps") == ["sweep.json"]
+            _, over = await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
+            assert over.resumed_count >= 1
+            assert fits.runs == 8
+
+    asyncio.run(main())
+
+
+def test_a_model_that_is_unloaded_takes_its_sweeps_along(fitting: Serve, tmp_path: Path) -> None:
+    """Their activations and what was known of them."""
+    data = tmp_path / "data"
+
+    async def main() -> None:
+        async with fitting(data=data, max_fits=1) as fits:
+            await until_a_probe(fits, same_sign())
+            assert "sweep.json" in left_in(data / "sweeps")
+            await fits.services.models.UnloadModel(UnloadModelRequest(model="model"), None)
+            assert not left_in(data / "sweeps")
 
     asyncio.run(main())
 

@@ -13,6 +13,8 @@ from onnxscope_server.domain import Array, Value
 from onnxscope_server.errors import DataInvalidError
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# kinds of numpy's types that something beside the rows can't have: labels and groups may be text
+_NO_NUMBERS: Mapping[str, str] = MappingProxyType({"labels": "c", "groups": "c", "weights": "OUSc", "test": "OUSc"})
 
 
 class ProbeBatch(NamedTuple):
@@ -48,8 +50,12 @@ class ProbeBatch(NamedTuple):
             extent: of the batch axis.
 
         Raises:
-            DataInvalidError: what comes with the rows is not of one length, or of more rows than there are.
+            DataInvalidError: what comes with the rows is not of one length, of more rows than there are, or no number
+                where a number is due.
         """
+        for name, array in self.beside.items():
+            if array.dtype.kind in _NO_NUMBERS[name]:
+                raise DataInvalidError(f"{name} must be numbers or flags, not {array.dtype}.", what=name)
         counts = {name: len(array) if array.ndim else -1 for name, array in self.beside.items()}
         if len(set(counts.values())) > 1 or any(not 0 <= count <= extent for count in counts.values()):
             told = ", ".join(f"{name} {list(self.beside[name].shape)}" for name in counts)

@@ -127,7 +127,7 @@ class Examples:
                     "Choose the reduction 'positions', or give bool [row, label] for several labels a row.",
                     what="labels",
                 )
-            self._parts.y.append(self._typed(labels))
+            self._keep_labels(labels)
         kept = np.arange(rows.count)
         self._keep(rows, kept, kept, self._read(rows))
         return lambda activations: activations[: rows.count]
@@ -185,12 +185,22 @@ class Examples:
                     row, position, said = row[has_label], position[has_label], said[has_label]
             else:
                 said = labels[row]
-            self._parts.y.append(self._typed(said))
+            self._keep_labels(said)
         among = wanted[kept]
         ids = rows.ids
         types = ids[row, position] if ids is not None and ids.shape[1] == width else None
         self._keep(rows, row, position, types)
         return lambda activations: activations[among]
+
+    def _keep_labels(self, labels: Array) -> None:
+        y, before = self._typed(labels), self._parts.y
+        if before and (y.shape[1:] != before[0].shape[1:] or (y.dtype.kind == "O") != (before[0].dtype.kind == "O")):
+            raise DataInvalidError(
+                f"Labels are {_form(before[0])} in one batch and {_form(y)} in another. Give them alike in all "
+                "batches.",
+                what="labels",
+            )
+        before.append(y)
 
     def _keep(self, rows: Rows, row: Array, position: Array, types: Array | None) -> None:
         self._parts.row.append(row + rows.first)
@@ -251,3 +261,8 @@ class Examples:
             return labels.astype(np.int64)
         # ml_dtypes' floats too
         return labels.astype(np.float64)
+
+
+def _form(labels: Array) -> str:
+    kind = "text" if labels.dtype.kind == "O" else labels.dtype
+    return f"{kind} [{', '.join(map(str, ('row', *labels.shape[1:])))}]"

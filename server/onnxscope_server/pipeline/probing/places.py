@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,14 @@ class Place:
                 address=self.address,
             )
         rows = np.moveaxis(value, self.axis, 0) if self.axis else value
+        flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+        if not flat.shape[1]:
+            raise DataInvalidError(
+                f"What {self.address!r} holds has no features: its shape is {list(value.shape)}. Leave it out of the "
+                f"selectors, with {'!' + self.address!r}.",
+                address=self.address,
+            )
         with np.errstate(over="ignore"):
-            flat = rows.reshape(len(rows), -1) if rows.size else rows.reshape(len(rows), 0)
             return np.ascontiguousarray(flat, dtype=np.float32)
 
 

@@ -156,10 +156,5 @@ def data_digest(batches: list[str]) -> str:
     return hashlib.blake2b("".join(batches).encode(), digest_size=16).hexdigest()
 
 
-def folder_of(sweeps: Path, model_digest: str, name: str) -> Path:
-    """Returns the folder of a sweep among those of all sweeps."""
-    return sweeps / hashlib.blake2b(f"{model_digest}/{name}".encode(), digest_size=16).hexdigest()
-
-
 def _listed(addresses: list[str]) -> str:
     return ", ".join(addresses[:_SHOWN]) + (", ..." if len(addresses) > _SHOWN else "")

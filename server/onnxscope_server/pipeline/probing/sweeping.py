@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from onnxscope_server.catalog.probes import Probes
+from onnxscope_server.catalog.probes import Probes, check_name
 from onnxscope_server.errors import ProbeExistsError
-from onnxscope_server.pipeline.probing.records import Ledger, data_digest, folder_of
+from onnxscope_server.pipeline.probing.records import Ledger, data_digest
+from onnxscope_server.pipeline.probing.sweep_folders import SweepFolders
 from onnxscope_server.pipeline.probing.targets import Target
 from onnxscope_server.probe_domain import KeptProbe, ProbeSpec
 
@@ -22,7 +23,7 @@ class Sweep:
         spec: what was asked for.
         target: what is probed.
         probes: where probes are kept.
-        sweeps: folder of all sweeps.
+        folders: of all sweeps.
 
     Attributes:
         names: what each probe is kept under, by address.
@@ -30,9 +31,10 @@ class Sweep:
     Raises:
         ProbeExistsError: probes of these names are of another sweep.
         ModelReadOnlyError: one of them lies in the models folder.
+        ValueInvalidError: a name that is none.
     """
 
-    def __init__(self, spec: ProbeSpec, target: Target, probes: Probes, sweeps: Path) -> None:
+    def __init__(self, spec: ProbeSpec, target: Target, probes: Probes, folders: SweepFolders) -> None:
         name = spec.name or f"sweep-{secrets.token_hex(4)}"
         self.names: Mapping[str, str] = {place.address: f"{name}/{place.address}" for place in target.places}
         self._target = target
@@ -40,8 +42,9 @@ class Sweep:
         self._digests: list[str] = []
         self._ledger: Ledger | None = None
         if spec.name:
+            check_name(spec.name)
             taken = {address: self._is_taken(name) for address, name in self.names.items()}
-            folder = folder_of(sweeps, target.digest, spec.name)
+            folder = folders.of(target.digest, spec.name)
             self._ledger = Ledger(folder, spec.name, digest_of(spec, target), taken, overwrite=spec.overwrite)
 
     @property
