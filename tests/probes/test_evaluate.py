@@ -409,3 +409,11 @@ def test_a_fit_that_ended_early_says_what_may_help():
         params = {"max_iter": 2, "standardize": standardize}
         report = evaluated(held, y, kind=ProbeKind.MLP, params=params, controls=False)[1]
         assert f"the fit ended before it converged: {help_text}" in report.notes
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_inputs_whose_squares_float32_cannot_hold_have_a_control_task():
+    """Types are clusters at any scale."""
+    y, held, _ = feature(200)
+    large, small = (evaluated(held, y, raw=(held * scale).astype(np.float32))[1] for scale in (1e30, 1.0))
+    assert large.control_score == pytest.approx(small.control_score, abs=0.15)

@@ -27,6 +27,7 @@ CLUSTERS = 200
 EXAMPLES_A_CLUSTER = 5
 CLUSTERED_EXAMPLES = 20_000
 CLUSTERED_NUMBERS = 2**25
+MAX_CLUSTERED = 1e12  # largest number of an input as k-means sees it
 DRAWS = 100
 INPUT_FEATURES = 4096
 PROJECTIONS = 1024
@@ -74,9 +75,12 @@ def clusters(raw: Rows, seed: int) -> Types:
         if len(train) > most:
             train = np.sort(np.random.default_rng([seed % 2**32, 17]).choice(train, most, replace=False))
         count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
-        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(kinds.finite(raw.take(train)))
+        features = kinds.finite(raw.take(train))
+        # distances are squares, which float32 may not hold; clusters are the same at any scale
+        scale = np.float32(max(1.0, float(np.abs(features).max()) / MAX_CLUSTERED))
+        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(features / scale)
         every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
-        return np.concatenate([found.predict(kinds.finite(one)) for one in every]).astype(np.int64)
+        return np.concatenate([found.predict(kinds.finite(one) / scale) for one in every]).astype(np.int64)
 
     return types
 
