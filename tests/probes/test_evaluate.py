@@ -429,3 +429,11 @@ def test_a_network_that_would_learn_for_hours_ends_when_nobody_wants_it(block_by
             tell=lambda _: None,
             stopped=stopped,
         )
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_inputs_whose_squares_float32_cannot_hold_have_a_control_task():
+    """Types are clusters at any scale."""
+    y, held, _ = feature(200)
+    large, small = (evaluated(held, y, raw=(held * scale).astype(np.float32))[1] for scale in (1e30, 1.0))
+    assert large.control_score == pytest.approx(small.control_score, abs=0.15)

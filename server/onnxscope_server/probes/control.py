@@ -27,6 +27,7 @@ CLUSTERS = 200
 EXAMPLES_A_CLUSTER = 5
 CLUSTERED_EXAMPLES = 20_000
 CLUSTERED_NUMBERS = 2**25
+MAX_CLUSTERED = 1e12  # largest number of an input as k-means sees it
 DRAWS = 100
 INPUT_FEATURES = 4096
 PROJECTIONS = 1024
@@ -77,9 +78,11 @@ def clusters(raw: Rows, seed: int) -> Types:
         count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
         # positions of one row have the same input
         count = min(count, len({one.tobytes() for one in inputs}))
-        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(inputs)
+        # distances are squares, which float32 may not hold; clusters are the same at any scale
+        scale = np.float32(max(1.0, float(np.abs(inputs).max()) / MAX_CLUSTERED))
+        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(inputs / scale)
         every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
-        return np.concatenate([found.predict(kinds.finite(one)) for one in every]).astype(np.int64)
+        return np.concatenate([found.predict(kinds.finite(one) / scale) for one in every]).astype(np.int64)
 
     return types
 
