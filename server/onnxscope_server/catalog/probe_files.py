@@ -6,7 +6,6 @@ thousands of letters, the file's name has what is plain, a `~` and a digest of t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from onnxscope_server.catalog.durable import is_full
 from onnxscope_server.errors import LimitExceededError
 
 SUFFIX = ".onnx"
@@ -70,7 +70,7 @@ class ProbeFiles:
                     os.fsync(file.fileno())
             part.replace(path)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             raise LimitExceededError(
                 "The disk of the server's data folder is full. Delete probes, or give it a larger one.",

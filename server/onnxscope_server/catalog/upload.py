@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Protocol, Self
 from onnxscope_server.catalog import digest as digests
 from onnxscope_server.catalog import external_data
 from onnxscope_server.catalog.description import ModelEntry
+from onnxscope_server.catalog.durable import is_full
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.store import DATA_FOLDER, GRAPH_FILE, DataFile, Manifest, link_or_copy
 from onnxscope_server.catalog.weights import ingest
@@ -184,7 +184,7 @@ class Upload:
             with arriving.file.open("ab") as file:
                 file.write(data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             raise LimitExceededError(
                 "The disk of the server's data folder is full. Unload models, or give it a larger one.",

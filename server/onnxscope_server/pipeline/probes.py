@@ -40,7 +40,7 @@ from onnxscope_server.store.activations import ActivationStore
 
 _TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
 # what is wrong with one hook point, and says nothing of others
-_OF_ONE = (DataInvalidError, ProbeUnfaithfulError)
+_OF_ONE = (DataInvalidError, LimitExceededError, ProbeUnfaithfulError)
 _SHOWN = 5
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ class Probing:
         for place in target.places:
             if place.address not in sweep.resumed:
                 subject = Subject(sweep.names[place.address], target.digest, place)
-                works.append(_tried(self._work(spec, subject, one_pass, sweep.keep), place.address))
+                works.append(_tried(self._work(spec, subject, one_pass, None), place.address, sweep.keep))
         async with aclosing(self._fits(works).events()) as events:
             async for event in events:
                 if isinstance(event, KeptProbe):
@@ -310,12 +310,16 @@ class _Closing:
             await self._runner.call(self._folders.clear)
 
 
-def _tried(work: fits.Work[KeptProbe], address: str) -> fits.Work[KeptProbe | Failure]:
+def _tried(
+    work: fits.Work[KeptProbe], address: str, keep: Callable[[KeptProbe], None]
+) -> fits.Work[KeptProbe | Failure]:
     def tried(tell: Callable[[str], None], stopped: Callable[[], bool]) -> KeptProbe | Failure:
         try:
-            return work(tell, stopped)
+            probe = work(tell, stopped)
         except _OF_ONE as error:
             return Failure(address, error)
+        keep(probe)
+        return probe
 
     return tried
 

@@ -11,7 +11,6 @@ same number.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxscope_server.catalog.durable import lock_folder, sync, sync_folder
+from onnxscope_server.catalog.durable import is_full, lock_folder, sync, sync_folder
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError, LimitExceededError, UnavailableError
 from onnxscope_server.store import shards
@@ -140,7 +139,7 @@ class ActivationStore:
             try:
                 shard = shards.write(self._folder, self._number + 1, batches)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if not is_full(error):
                     raise
                 raise LimitExceededError(
                     f"The disk that holds {str(self._folder)!r} is full. Reduce activations in the graph (reduce=), "

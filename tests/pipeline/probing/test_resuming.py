@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 import pytest
 
 from onnxscope.v1.model_service_pb2 import UnloadModelRequest
-from onnxscope_server.errors import DataInvalidError, OnnxscopeServerError, ProbeExistsError
+from onnxscope_server.errors import DataInvalidError, LimitExceededError, OnnxscopeServerError, ProbeExistsError
 from onnxscope_server.pipeline.probes import Failure, Finished, Progress
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
 from onnxscope_server.pipeline.probing.fitting import Fitting
 from onnxscope_server.probe_domain import KeptProbe, ProbeKind
+from onnxscope_server.store import shards
 
 from .conftest import Fits, given, left_in, same_sign, until
 
@@ -274,6 +276,19 @@ def test_a_hook_point_that_nothing_is_learned_at_stops_no_other(fitting: Serve, 
     asyncio.run(main())
 
 
+def test_a_hook_point_that_is_too_wide_stops_no_other(fitting: Serve) -> None:
+    """What learns from all rows at once must have them in memory: where there are few features it does."""
+
+    async def main() -> None:
+        async with fitting(probe_memory_bytes=16_000) as fits:
+            spec = fits.spec("x", "h1", kind=ProbeKind.KNN)
+            events = [event async for event in fits.probing.sweep(spec, given(same_sign()), "test")]
+            assert [event.address for event in events if isinstance(event, Failure)] == ["x"]
+            assert [event.info.address for event in events if isinstance(event, KeptProbe)] == ["h1"]
+
+    asyncio.run(main())
+
+
 def test_a_failure_at_all_hook_points_is_told(fitting: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one wins."""
 
@@ -304,6 +319,34 @@ def test_activations_that_nobody_goes_on_with_are_bounded(
             _, over = await fits.sweep(fits.spec(*POINTS, name="s"), same_sign())
             assert over.resumed_count >= 1
             assert fits.runs == 8
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("write", [(shards, "write"), (Path, "write_text")])
+def test_a_full_disk_is_said_and_holds_nothing(
+    fitting: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: tuple[Any, str]
+) -> None:
+    """Also where the sweep is cancelled meanwhile: when there is room again it goes on."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    async def cancelled(call: AsyncGenerator[Any, None]) -> None:
+        await anext(call)
+        await call.aclose()
+
+    async def main() -> None:
+        async with fitting(data=tmp_path / "data") as fits:
+            spec = fits.spec(*POINTS, name="s")
+            with monkeypatch.context() as patch:
+                patch.setattr(*write, full)
+                with pytest.raises(LimitExceededError, match="is full"):
+                    await fits.sweep(spec, same_sign())
+                with pytest.raises(LimitExceededError, match="is full"):
+                    await cancelled(fits.probing.sweep(spec, given(same_sign()), "test"))
+            probes, _ = await fits.sweep(spec, same_sign())
+            assert set(probes) == set(POINTS)
 
     asyncio.run(main())
 

@@ -135,8 +135,10 @@ class Gathering:
         self._batches.clear()
         self._rows.clear()
         if self._store is not None:
-            if keep:
-                self._store.flush()
+            try:
+                if keep:
+                    self._store.flush()
+                else:
+                    self._store.delete()
+            finally:  # a full disk must not hold the folder for good
                 self._store.close()
-            else:
-                self._store.delete()

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from onnxscope_server.catalog.durable import sync, sync_folder
-from onnxscope_server.errors import ProbeExistsError
+from onnxscope_server.catalog.durable import is_full, sync, sync_folder
+from onnxscope_server.errors import LimitExceededError, ProbeExistsError
 
 _FILE = "sweep.json"
 _PART = "sweep.json.part"
@@ -41,13 +41,27 @@ class Record:
             return None
 
     def write(self, folder: Path, *, durable: bool) -> None:
-        """Keeps it, by one rename; with `durable` a power failure can't undo that."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Keeps it, by one rename; with `durable` a power failure can't undo that.
+
+        Raises:
+            LimitExceededError: the disk is full.
+        """
         part = folder / _PART
-        part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        if durable:
-            sync(part)
-        part.replace(folder / _FILE)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            if durable:
+                sync(part)
+            part.replace(folder / _FILE)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise LimitExceededError(
+                "The disk of the server's data folder is full. Delete probes or models, or give it a larger one.",
+                setting="data",
+                limit="the disk",
+                got="",
+            ) from error
         if durable:
             sync_folder(folder)
 
