@@ -102,7 +102,7 @@ def page(study: Study) -> Page:
         HEADERS,
         table(study),
         numbers=NUMBERS,
-        caption="Shape is that of one row. The interval is bootstrapped. Chance is the accuracy of "
+        caption="Shape is that of one row. Chance is the accuracy of "
         "always saying the most frequent digit. Selectivity is how much better the probe is than the same probe on a "
         "control task, a random digit for each kind of image: what a probe learns by heart has none. Compression is "
         "how many times shorter the training labels get when the probe codes them as it learns: the higher, the "
