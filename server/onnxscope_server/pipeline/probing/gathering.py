@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Rows
+from onnxscope_server.run.heap import trim
 
 
 class Store(Protocol):
@@ -59,7 +61,7 @@ class Gathering:
         self._open_store = open_store
         self._in_memory = in_memory
         self._store = open_store() if durable else None
-        self._batches: list[tuple[int, str, dict[str, Array]]] = []
+        self._batches: deque[tuple[int, str, dict[str, Array]]] = deque()
         self._byte_count = 0
         self._widths: dict[str, int] = {}
         self._rows: dict[str, Rows] = {}
@@ -100,6 +102,8 @@ class Gathering:
             LimitExceededError: the store is full.
         """
         self.expect(arrays)
+        # what lies in onnxruntime's memory would make it take more for the next run, and that it never gives back
+        arrays = {name: array if array.flags.owndata else array.copy() for name, array in arrays.items()}
         if self._store is not None:
             self._store.put(index, digest, arrays)
             return
@@ -107,14 +111,15 @@ class Gathering:
         self._byte_count += sum(array.nbytes for array in arrays.values())
         if self._byte_count > self._memory_bytes:
             self._store = self._open_store()
-            for batch in self._batches:
-                self._store.put(*batch)
-            self._batches.clear()
+            while self._batches:
+                self._store.put(*self._batches.popleft())
+            trim()
 
     def finish(self, batch_count: int) -> None:
         """Has everything ready to be read, of so many batches."""
         if self._store is not None:
             self._store.truncate(batch_count)
+            trim()
             return
         for name in self._widths:
             # popped, so that no more than one name's activations are there twice
