@@ -23,7 +23,7 @@ from onnxscope_server.errors import (
 )
 from onnxscope_server.pipeline.probing import fits
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
-from onnxscope_server.pipeline.probing.fitting import Fitting, Subject
+from onnxscope_server.pipeline.probing.fitting import UNSUPERVISED, Fitting, Subject, check, in_memory
 from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
@@ -31,14 +31,12 @@ from onnxscope_server.pipeline.probing.raw_inputs import RawInputs
 from onnxscope_server.pipeline.probing.sweep_folders import STORE, SweepFolders
 from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
-from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeKind, ProbeSpec, Task
-from onnxscope_server.probes import kinds
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeSpec
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.settings import Settings
 from onnxscope_server.store.activations import ActivationStore
 
-_TASKS = dict.fromkeys((ProbeKind.PCA, ProbeKind.KMEANS), (Task.UNSUPERVISED,))
 # what is wrong with one hook point, and says nothing of others
 _OF_ONE = (DataInvalidError, LimitExceededError, ProbeUnfaithfulError)
 _SHOWN = 5
@@ -128,7 +126,8 @@ class Probing:
         Raises:
             OnnxscopeServerError: as ProbeService.FitProbe in probe_service.proto says.
         """
-        with self._admitted(spec):
+        await self._runner.call(check, spec)
+        with self._admitted():
             async with AsyncExitStack() as stack:
                 if spec.model:
                     check_name(spec.name)
@@ -170,7 +169,8 @@ class Probing:
         """
         if not spec.model:
             raise ValueInvalidError("A sweep needs a model: say which.", value="model")
-        with self._admitted(spec):
+        await self._runner.call(check, spec)
+        with self._admitted():
             async with AsyncExitStack() as stack:
                 target = await self._targets.of(spec, caller, stack)
                 sweep: Sweep = await self._runner.call(Sweep, spec, target, self._probes, self._folders)
@@ -214,9 +214,8 @@ class Probing:
             raise failures[0].error
 
     @contextmanager
-    def _admitted(self, spec: ProbeSpec) -> Iterator[None]:
+    def _admitted(self) -> Iterator[None]:
         """Lets a call in."""
-        _check(spec)
         most = self._settings.max_fit_calls
         if self._calls >= most:
             raise LimitExceededError(
@@ -235,13 +234,13 @@ class Probing:
         settings = self._settings
         place = folder / STORE if folder else self._folders.unnamed()
         store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
-        return Gathering(settings.probe_memory_bytes, store, kinds.arrays, durable=folder is not None)
+        return Gathering(settings.probe_memory_bytes, store, in_memory, durable=folder is not None)
 
     def _fits(self, works: Sequence[fits.Work[T]]) -> fits.Fits[T]:
         return fits.Fits(self._pool, works, self._at_once, self._is_closing)
 
     def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
-        is_supervised = spec.kind not in _TASKS
+        is_supervised = spec.kind not in UNSUPERVISED
         masks = frozenset(
             place.reduction.mask_input for place in target.places if place.reduction and place.reduction.mask_input
         )
@@ -326,21 +325,6 @@ def _tried(
 
 def _progress(stage: fits.Stage, row_count: int, sweep: Sweep) -> Progress:
     return Progress(row_count, stage.name, stage.done_count + len(sweep.resumed), len(sweep.names))
-
-
-def _check(spec: ProbeSpec) -> None:
-    """Refuses a kind with parameters that it has for no labels, before anything is read."""
-    tasks = (spec.task,) if spec.task else _TASKS.get(spec.kind, (Task.CLASSES, Task.REGRESSION))
-    first: DataInvalidError | None = None
-    for task in tasks:
-        try:
-            kinds.learner(spec.kind, task, spec.params, spec.class_weight, spec.seed)
-        except DataInvalidError as error:
-            first = first or error
-        else:
-            return
-    if first is not None:
-        raise first
 
 
 def _one_wanted(places: Sequence[Place]) -> SelectorInvalidError:

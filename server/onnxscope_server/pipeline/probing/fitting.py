@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxscope_server.domain import Array
-from onnxscope_server.errors import RunCancelledError
+from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.pipeline.probing.passing import DataSet
 from onnxscope_server.pipeline.probing.places import Place
-from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
-from onnxscope_server.probes import batches, export, kinds, metadata, surroundings
-from onnxscope_server.probes.evaluate import evaluate
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeKind, ProbeSpec, Rows, Task
+from onnxscope_server.probes import metadata
 
+UNSUPERVISED = frozenset({ProbeKind.PCA, ProbeKind.KMEANS})
 _CHECKED = 4096
 # what control tasks go by where no model is named, and so no input is known
 _OF_ACTIVATIONS = "k-means of the activations"
@@ -72,6 +72,10 @@ class Fitting:
             ProbeUnfaithfulError: the export predicts otherwise.
             RunCancelledError: it was stopped.
         """
+        # scikit-learn takes a second to import and 120 MB to hold, which a server that never fits need not spend
+        from onnxscope_server.probes import batches, export, kinds, surroundings  # noqa: PLC0415  # see above
+        from onnxscope_server.probes.evaluate import evaluate  # noqa: PLC0415  # see above
+
         task = spec.task or kinds.task_of(spec.kind, data_set.labels.y)
         rows = data_set.rows
         learner = batches.learner(
@@ -122,3 +126,32 @@ def _some(count: int, seed: int) -> Array:
 def _check(stopped: Callable[[], bool]) -> None:
     if stopped():
         raise RunCancelledError("the fit was ended")
+
+
+def check(spec: ProbeSpec) -> None:
+    """Checks that a kind has these parameters, whatever labels are, before anything is read.
+
+    Raises:
+        DataInvalidError: it has not.
+    """
+    from onnxscope_server.probes import kinds  # noqa: PLC0415  # as in Fitting.fit
+
+    found = (Task.UNSUPERVISED,) if spec.kind in UNSUPERVISED else (Task.CLASSES, Task.REGRESSION)
+    tasks = (spec.task,) if spec.task else found
+    first: DataInvalidError | None = None
+    for task in tasks:
+        try:
+            kinds.learner(spec.kind, task, spec.params, spec.class_weight, spec.seed)
+        except DataInvalidError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
+
+
+def in_memory(activations: Array) -> Rows:
+    """Returns an array [example, ...] as rows: float32, and flattened behind the examples."""
+    from onnxscope_server.probes import kinds  # noqa: PLC0415  # as in Fitting.fit
+
+    return kinds.arrays(activations)
