@@ -80,6 +80,8 @@ class Rows(Protocol):
 
     def blocks(self, examples: Array, size: int) -> Iterator[Array]:
         """Yields the same in blocks of at most `size` examples."""
+        for start in range(0, len(examples), size):
+            yield self.take(examples[start : start + size])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope_server.probe_domain import ProbeInfo, ProbeKind, Task
 from onnxscope_server.probes import export, kinds
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.probes.predict import predictions
 
 SPATIAL_MEAN = capture_pb.Reduction(kind=capture_pb.REDUCTION_KIND_SPATIAL_MEAN)
@@ -235,7 +236,7 @@ def test_a_fitted_probe_predicts_as_it_did(
     activations = digits.run(images, selectors=["relu5"]).activations["relu5"]
     y = np.where(activations[:, :4].sum(1) > np.median(activations[:, :4].sum(1)), "high", "low").astype(object)
     learner = kinds.learner(ProbeKind.LOGISTIC, Task.CLASSES, {}, None, 0)
-    fitted = learner.fit(kinds.arrays(activations), np.arange(60), y, None)
+    fitted = learner.fit(in_memory(activations), np.arange(60), y, None)
     info = ProbeInfo("", digits.model, "relu5", None, ProbeKind.LOGISTIC, Task.CLASSES, fitted.classes, {"C": 1.0})
     data = export.to_onnx(fitted, info)
     probe = digits.bring_in("parity", data)

@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 from onnxscope_server.errors import DataInvalidError, LimitExceededError, RunCancelledError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes import batches, kinds
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.probes.predict import predictions
 
 _COUNT, _FEATURES = 400, 8
@@ -24,7 +25,7 @@ class _Counting:
     """Rows that know how many were taken at once."""
 
     def __init__(self, array):
-        self._rows = kinds.arrays(array)
+        self._rows = in_memory(array)
         self.most = 0
 
     @property
@@ -68,7 +69,7 @@ def _fit(kind, task, params, activations, y, *, weights=None, class_weight=None,
 
 def _in_memory(kind, task, params, activations, y, *, weights=None, class_weight=None, seed=0):
     return kinds.learner(kind, task, params, class_weight, seed).fit(
-        kinds.arrays(activations), np.arange(_COUNT), y, weights
+        in_memory(activations), np.arange(_COUNT), y, weights
     )
 
 
@@ -222,12 +223,12 @@ def test_what_needs_all_rows(kind, params):
     y = _classes(activations, 3)
     with pytest.raises(LimitExceededError, match=r"fewer rows.*--probe-memory-bytes") as caught:
         batches.learner(kind, Task.CLASSES, params, None, 0, 10_000).fit(
-            kinds.arrays(activations), np.arange(_COUNT), y, None
+            in_memory(activations), np.arange(_COUNT), y, None
         )
     assert caught.value.metadata["setting"] == "probe_memory_bytes"
     some = np.arange(0, _COUNT, 8)
     fitted = batches.learner(kind, Task.CLASSES, params, None, 0, 10_000).fit(
-        kinds.arrays(activations), some, y[some], None
+        in_memory(activations), some, y[some], None
     )
     assert fitted.classes == (0, 1, 2)
 
@@ -280,4 +281,4 @@ def test_a_network_that_would_fill_memory_is_refused(sizes):
     y = np.arange(_COUNT) % 2
     learner = batches.learner(ProbeKind.MLP, Task.CLASSES, {"hidden_layer_sizes": sizes}, None, 0, 1 << 28)
     with pytest.raises(LimitExceededError, match="smaller hidden_layer_sizes"):
-        learner.fit(kinds.arrays(activations), np.arange(_COUNT), y, None)
+        learner.fit(in_memory(activations), np.arange(_COUNT), y, None)

@@ -12,6 +12,7 @@ from sklearn.neural_network import MLPClassifier
 from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.probe_domain import Labels, Metric, ProbeKind, ProbeSpec, Task
 from onnxscope_server.probes import batches, kinds
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.probes.evaluate import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -27,11 +28,11 @@ def evaluated(activations, y, *, kind=ProbeKind.LOGISTIC, raw=None, types=None, 
     return evaluate(
         spec,
         Labels(y, row, **given),
-        kinds.arrays(activations),
+        in_memory(activations),
         learner=kinds.learner(kind, task, spec.params, spec.class_weight, spec.seed),
-        raw=None if raw is None else kinds.arrays(raw),
+        raw=None if raw is None else in_memory(raw),
         types=types,
-        shuffled=None if shuffled is None else kinds.arrays(shuffled),
+        shuffled=None if shuffled is None else in_memory(shuffled),
         tell=told.append,
         stopped=stopped,
     )
@@ -421,7 +422,7 @@ def test_a_network_that_would_learn_for_hours_ends_when_nobody_wants_it(block_by
         evaluate(
             ProbeSpec("p", ProbeKind.MLP, params=params, controls=False),
             Labels(y, np.arange(200)),
-            kinds.arrays(activations),
+            in_memory(activations),
             learner=learner,
             raw=None,
             types=None,

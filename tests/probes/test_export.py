@@ -12,6 +12,7 @@ import pytest
 from onnxscope_server.errors import DataInvalidError, ProbeUnfaithfulError
 from onnxscope_server.probe_domain import Fitted, ProbeInfo, ProbeKind, Task
 from onnxscope_server.probes import export, graph_writer, kinds, metadata
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.probes.predict import predictions
 
 CLASSIFIERS = (
@@ -60,7 +61,7 @@ def fitted_of(
 ) -> Fitted:
     """Fits a probe on all examples."""
     learner = kinds.learner(kind, kinds.task_of(kind, y), QUICK.get(kind, {}) | params, None, 0)
-    return learner.fit(kinds.arrays(features), np.arange(len(features)), y, weights)
+    return learner.fit(in_memory(features), np.arange(len(features)), y, weights)
 
 
 def info_of(fitted: Fitted) -> ProbeInfo:

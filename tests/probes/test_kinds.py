@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes import kinds
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.probes.predict import predictions
 
 CLASSIFIERS = [one for one in ProbeKind if one not in {ProbeKind.PCA, ProbeKind.KMEANS, ProbeKind.ONNX}]
@@ -28,7 +29,7 @@ def fitted(kind, task, activations, y, weights=None, class_weight=None, **params
     """Fits a probe on all activations."""
     learner = kinds.learner(kind, task, params, class_weight, seed=0)
     examples = np.arange(len(activations))
-    return learner.fit(kinds.arrays(activations), examples, y, weights)
+    return learner.fit(in_memory(activations), examples, y, weights)
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -225,8 +226,8 @@ def test_a_covariance_that_would_fill_memory_is_refused():
 
 def test_arrays_are_rows_of_float32():
     """Activations of any rank and number type become [example, feature] of float32."""
-    assert kinds.arrays(np.zeros((3, 2, 4), dtype=np.float16)).shape == (3, 8)
-    assert kinds.arrays(np.zeros(3, dtype=np.int64)).shape == (3, 1)
-    rows = kinds.arrays(np.arange(6).reshape(3, 2))
+    assert in_memory(np.zeros((3, 2, 4), dtype=np.float16)).shape == (3, 8)
+    assert in_memory(np.zeros(3, dtype=np.int64)).shape == (3, 1)
+    rows = in_memory(np.arange(6).reshape(3, 2))
     assert rows.take(np.array([2, 0])).tolist() == [[4, 5], [0, 1]]
     assert [len(one) for one in rows.blocks(np.arange(3), 2)] == [2, 1]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes import batches, kinds, streamed
+from onnxscope_server.probes.array_rows import in_memory
 
 _ATTRIBUTES = (
     "coef_",
@@ -64,7 +65,7 @@ def _classes(seed: int, activations: np.ndarray, class_count: int) -> np.ndarray
 
 def _both(kind, task, params, activations, y, *, size, weights=None, class_weight=None, examples=None):
     """Fits in memory and in blocks of `size`."""
-    rows = kinds.arrays(activations)
+    rows = in_memory(activations)
     if examples is None:
         examples = np.random.default_rng(0).permutation(len(activations))
     y = None if y is None else y[examples]
@@ -211,7 +212,7 @@ def test_pca_of_no_named_components():
     _assert_same(*_both(ProbeKind.PCA, Task.UNSUPERVISED, {}, activations, None, size=30))
     with pytest.raises(DataInvalidError, match="n_components"):
         batches.learner(ProbeKind.PCA, Task.UNSUPERVISED, {"n_components": 21}, None, 0, 1000).fit(
-            kinds.arrays(activations), np.arange(90), None, None
+            in_memory(activations), np.arange(90), None, None
         )
 
 
@@ -224,7 +225,7 @@ def test_weights_that_scikit_learn_does_not_know():
     ):
         with pytest.raises(DataInvalidError, match="weights"):
             batches.learner(kind, task, params, None, 0, 1000).fit(
-                kinds.arrays(activations), np.arange(90), y, np.ones(90)
+                in_memory(activations), np.arange(90), y, np.ones(90)
             )
 
 
@@ -265,7 +266,7 @@ def test_no_numbers(value):
     activations[80, 2] = value
     with pytest.raises(DataInvalidError, match="NaN or infinity"):
         batches.learner(ProbeKind.RIDGE, Task.CLASSES, {}, None, 0, 1000).fit(
-            kinds.arrays(activations), np.arange(90), np.arange(90) % 3, None
+            in_memory(activations), np.arange(90), np.arange(90) % 3, None
         )
 
 
@@ -273,5 +274,5 @@ def test_a_single_class():
     """One class is an error that names it."""
     with pytest.raises(DataInvalidError, match="'a'"):
         batches.learner(ProbeKind.RIDGE, Task.CLASSES, {}, None, 0, 1000).fit(
-            kinds.arrays(_activations(9)), np.arange(90), np.array(["a"] * 90, object), None
+            in_memory(_activations(9)), np.arange(90), np.array(["a"] * 90, object), None
         )

@@ -23,7 +23,7 @@ from onnxscope_server.errors import (
 )
 from onnxscope_server.pipeline.probing import fits
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
-from onnxscope_server.pipeline.probing.fitting import UNSUPERVISED, Fitting, Subject, check, in_memory
+from onnxscope_server.pipeline.probing.fitting import UNSUPERVISED, Fitting, Subject, check
 from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
@@ -234,7 +234,7 @@ class Probing:
         settings = self._settings
         place = folder / STORE if folder else self._folders.unnamed()
         store = partial(ActivationStore, place, digest, settings.probe_store_bytes)
-        return Gathering(settings.probe_memory_bytes, store, in_memory, durable=folder is not None)
+        return Gathering(settings.probe_memory_bytes, store, durable=folder is not None)
 
     def _fits(self, works: Sequence[fits.Work[T]]) -> fits.Fits[T]:
         return fits.Fits(self._pool, works, self._at_once, self._is_closing)

@@ -14,7 +14,7 @@ estimator is:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,34 +61,6 @@ _OF_ALL_LABELS = (ProbeKind.RIDGE, ProbeKind.KNN, ProbeKind.MLP)
 _NOT_PARAMS = frozenset({"random_state", "class_weight", "n_jobs", "verbose", "warm_start", "copy", "copy_X", "copy_x"})
 PCA_COMPONENTS = 10
 _MOST_ROUNDS = 100_000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ArrayRows:
-    """Rows that are in memory: float32 [example, feature]."""
-
-    array: Array
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of examples and of features."""
-        return self.array.shape[0], self.array.shape[1]
-
-    def take(self, examples: Array) -> Array:
-        """Returns some examples [example, feature], in the order of their numbers."""
-        return np.asarray(self.array[examples])
-
-    def blocks(self, examples: Array, size: int) -> Iterator[Array]:
-        """Yields the same in blocks of at most `size` examples."""
-        for start in range(0, len(examples), size):
-            yield self.take(examples[start : start + size])
-
-
-def arrays(activations: Array) -> Rows:
-    """Returns an array [example, ...] of numbers as rows: float32, and flattened behind the examples."""
-    if activations.ndim == 0:
-        raise DataInvalidError("activations are one number: give an array [row, feature]")
-    return ArrayRows(np.ascontiguousarray(activations.reshape(len(activations), -1), dtype=np.float32))
 
 
 def task_of(kind: ProbeKind, y: Array | None) -> Task:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxscope_server.domain import Array
+from onnxscope_server.probe_domain import Rows
 from onnxscope_server.store.shards import Placed
 
 _WINDOW_BYTES = 1 << 20  # most that is read at once
@@ -32,7 +33,7 @@ class Segment:
     count: int
 
 
-class StoredRows:
+class StoredRows(Rows):
     """`probe_domain.Rows` of a store; thread-safe.
 
     It reads and does not map: pages that are mapped count as resident memory for as long as there is room, and these
@@ -53,11 +54,6 @@ class StoredRows:
     def shape(self) -> tuple[int, int]:
         """Number of examples and of features."""
         return self._shape
-
-    def blocks(self, examples: Array, size: int) -> Iterator[Array]:
-        """Yields examples in blocks of at most `size`: float32 [example, feature]."""
-        for start in range(0, len(examples), size):
-            yield self.take(examples[start : start + size])
 
     def take(self, examples: Array) -> Array:
         """Returns some examples, in the order of their numbers `examples` int64 [example].

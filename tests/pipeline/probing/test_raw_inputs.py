@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxscope_server.pipeline.probing.raw_inputs import HASHED, OneHot, RawInputs, Repeated
-from onnxscope_server.probes import kinds
+from onnxscope_server.probes.array_rows import in_memory
 
 
 def test_numbers_are_flattened_with_rows_in_front() -> None:
@@ -97,6 +97,6 @@ def test_ids_and_repeated_rows_are_rows() -> None:
     hot = OneHot.of(np.array([7, 3, 7]))
     assert hot.shape == (3, 2)
     assert hot.take(np.array([0, 1])).tolist() == [[0, 1], [1, 0]]
-    repeated = Repeated(kinds.arrays(np.array([[1.0], [2.0]])), np.array([0, 0, 1]))
+    repeated = Repeated(in_memory(np.array([[1.0], [2.0]])), np.array([0, 0, 1]))
     assert repeated.shape == (3, 1)
     assert [block.ravel().tolist() for block in repeated.blocks(np.arange(3), 2)] == [[1, 1], [2]]

@@ -13,7 +13,7 @@ from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.pipeline.probing.passing import DataSet
 from onnxscope_server.pipeline.probing.places import Place
-from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeKind, ProbeSpec, Rows, Task
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeKind, ProbeSpec, Task
 from onnxscope_server.probes import metadata
 
 UNSUPERVISED = frozenset({ProbeKind.PCA, ProbeKind.KMEANS})
@@ -148,10 +148,3 @@ def check(spec: ProbeSpec) -> None:
             return
     if first is not None:
         raise first
-
-
-def in_memory(activations: Array) -> Rows:
-    """Returns an array [example, ...] as rows: float32, and flattened behind the examples."""
-    from onnxscope_server.probes import kinds  # noqa: PLC0415  # as in Fitting.fit
-
-    return kinds.arrays(activations)

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import numpy as np
 
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Rows
+from onnxscope_server.probes.array_rows import in_memory
 from onnxscope_server.run.heap import trim
-
-
-class Store(Protocol):
-    """What is used of `ActivationStore`."""
-
-    def has(self, batch_index: int, batch_digest: str) -> bool:
-        """Tells whether a batch is there."""
-
-    def put(self, batch_index: int, batch_digest: str, arrays: Mapping[str, Array]) -> None:
-        """Takes a batch."""
-
-    def flush(self) -> None:
-        """Writes what it still holds in memory."""
-
-    def truncate(self, batch_count: int) -> None:
-        """Forgets later batches."""
-
-    def rows(self, name: str) -> Rows:
-        """Returns what was put under a name."""
-
-    def close(self) -> None:
-        """Gives files back."""
-
-    def delete(self) -> None:
-        """Takes it from the disk."""
+from onnxscope_server.store.activations import ActivationStore
 
 
 class Gathering:
@@ -45,21 +21,18 @@ class Gathering:
     Args:
         memory_bytes: what may be in memory; beyond that everything goes to a store.
         open_store: opens the store.
-        in_memory: makes rows of an array.
         durable: use the store from the beginning, so that what is there can be gone on with.
     """
 
     def __init__(
         self,
         memory_bytes: int,
-        open_store: Callable[[], Store],
-        in_memory: Callable[[Array], Rows],
+        open_store: Callable[[], ActivationStore],
         *,
         durable: bool,
     ) -> None:
         self._memory_bytes = memory_bytes
         self._open_store = open_store
-        self._in_memory = in_memory
         self._store = open_store() if durable else None
         self._batches: deque[tuple[int, str, dict[str, Array]]] = deque()
         self._byte_count = 0
@@ -124,7 +97,7 @@ class Gathering:
         for name in self._widths:
             # popped, so that no more than one name's activations are there twice
             pieces = [arrays.pop(name) for _, _, arrays in self._batches]
-            self._rows[name] = self._in_memory(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
+            self._rows[name] = in_memory(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
         self._batches.clear()
 
     def rows(self, name: str) -> Rows:

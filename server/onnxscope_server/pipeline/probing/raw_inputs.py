@@ -125,7 +125,7 @@ class RawInputs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OneHot:
+class OneHot(RowsProtocol):
     """Token ids as rows: a one in the column of each id, made when it is asked for.
 
     Attributes:
@@ -152,11 +152,6 @@ class OneHot:
         made = np.zeros((len(examples), self.width), np.float32)
         made[np.arange(len(examples)), self.columns[examples]] = 1.0
         return made
-
-    def blocks(self, examples: Array, size: int) -> Iterator[Array]:
-        """As `Rows.blocks`."""
-        for start in range(0, len(examples), size):
-            yield self.take(examples[start : start + size])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
