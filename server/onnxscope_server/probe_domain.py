@@ -29,6 +29,11 @@ class ProbeKind(enum.StrEnum):
     KMEANS = "kmeans"
     ONNX = "onnx"
 
+    @property
+    def is_unsupervised(self) -> bool:
+        """Whether it learns without labels."""
+        return self in (ProbeKind.PCA, ProbeKind.KMEANS)
+
     @classmethod
     def _missing_(cls, value: object) -> ProbeKind | None:
         name = str(value).lower().replace("-", "_")
@@ -106,7 +111,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class ProbeSpec:
-    """What to fit, as it was said; see probe_service.proto."""
+    """What to fit, as it was said; see probe_service.proto. The seed is one that NumPy and scikit-learn take."""
 
     name: str
     kind: ProbeKind = ProbeKind.LOGISTIC

@@ -23,7 +23,7 @@ from onnxscope_server.errors import (
 )
 from onnxscope_server.pipeline.probing import fits
 from onnxscope_server.pipeline.probing.batch import ProbeBatch
-from onnxscope_server.pipeline.probing.fitting import UNSUPERVISED, Fitting, Subject, check
+from onnxscope_server.pipeline.probing.fitting import Fitting, Subject, check
 from onnxscope_server.pipeline.probing.gathering import Gathering
 from onnxscope_server.pipeline.probing.passing import Pass
 from onnxscope_server.pipeline.probing.places import Place
@@ -240,7 +240,7 @@ class Probing:
         return fits.Fits(self._pool, works, self._at_once, self._is_closing)
 
     def _pass(self, spec: ProbeSpec, target: Target, gathering: Gathering) -> Pass:
-        is_supervised = spec.kind not in UNSUPERVISED
+        is_supervised = not spec.kind.is_unsupervised
         masks = frozenset(
             place.reduction.mask_input for place in target.places if place.reduction and place.reduction.mask_input
         )

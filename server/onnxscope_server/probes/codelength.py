@@ -86,7 +86,7 @@ def uniform_bits(targets: Targets, example_count: int) -> float:
 def _order(targets: Targets, train: Array, seed: int) -> tuple[Array, list[tuple[int, int]]]:
     """Returns examples by a random order of their rows, and of each block's end the number of rows and of examples."""
     rows, index = np.unique(targets.row[train], return_inverse=True)
-    place = np.random.default_rng([seed % 2**32, 41]).permutation(len(rows))[index]
+    place = np.random.default_rng([seed, 41]).permutation(len(rows))[index]
     counts = np.cumsum(np.bincount(place))
     ends = np.unique([max(1, round(share * len(rows))) for share in SHARES])
     return train[np.argsort(place, kind="stable")], [(int(end), int(counts[end - 1])) for end in ends]

@@ -63,7 +63,7 @@ def reduced(raw: Rows, seed: int) -> Rows:
     """Returns the raw input, as random projections where it has more than `INPUT_FEATURES` features."""
     if raw.shape[1] <= INPUT_FEATURES:
         return raw
-    projection = SparseRandomProjection(PROJECTIONS, random_state=seed % 2**32)
+    projection = SparseRandomProjection(PROJECTIONS, random_state=seed)
     return ProjectedRows(raw, projection.fit(np.zeros((1, raw.shape[1]), dtype=np.float32)))
 
 
@@ -73,14 +73,14 @@ def clusters(raw: Rows, seed: int) -> Types:
     def types(train: Array) -> Array:
         most = min(CLUSTERED_EXAMPLES, CLUSTERED_NUMBERS // raw.shape[1])
         if len(train) > most:
-            train = np.sort(np.random.default_rng([seed % 2**32, 17]).choice(train, most, replace=False))
+            train = np.sort(np.random.default_rng([seed, 17]).choice(train, most, replace=False))
         inputs = kinds.finite(raw.take(train))
         count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
         # positions of one row have the same input
         count = min(count, len({one.tobytes() for one in inputs}))
         # distances are squares, which float32 may not hold; clusters are the same at any scale
         scale = np.float32(max(1.0, float(np.abs(inputs).max()) / MAX_CLUSTERED))
-        found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(inputs / scale)
+        found = KMeans(count, n_init=1, random_state=seed).fit(inputs / scale)
         every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
         return np.concatenate([found.predict(kinds.finite(one) / scale) for one in every]).astype(np.int64)
 
@@ -95,7 +95,7 @@ def outcome(trials: Trials, rows: Rows, splits: list[Split], types: Types, seed:
     """
     found = []
     for number, split in enumerate(splits):
-        source = _sources(trials.targets, split.train, types(split.train), [seed % 2**32, 23, number])
+        source = _sources(trials.targets, split.train, types(split.train), [seed, 23, number])
         fitted = trials.fit(rows, split.train, trials.targets.labels(source[split.train]))
         found.append(trials.outcome(fitted, rows, split.test, trials.targets.truth[source[split.test]]))
     return joined(found)

@@ -129,8 +129,7 @@ def _baseline(metric: Metric, found: Targets, parts: list[Split]) -> float | Non
     for part in parts:
         train = found.truth[part.train]
         if found.task == Task.CLASSES:
-            always = np.bincount(train, minlength=len(found.classes)) == np.bincount(train).max()
-            always = np.arange(len(always)) == np.argmax(always)
+            always = np.arange(len(found.classes)) == np.argmax(np.bincount(train, minlength=len(found.classes)))
         else:
             always = train.mean(axis=0)
             if found.task == Task.MULTILABEL:

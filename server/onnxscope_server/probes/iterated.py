@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from sklearn.metrics import pairwise_distances_argmin_min
-from sklearn.preprocessing import StandardScaler
 
 from onnxscope_server.domain import Array
-from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes.descent import (
     Minimum,
@@ -22,7 +20,7 @@ from onnxscope_server.probes.descent import (
     softmax_loss,
     squared_hinge_loss,
 )
-from onnxscope_server.probes.kinds import MemoryLearner, constant, several
+from onnxscope_server.probes.kinds import MemoryLearner, constant, given, scale_back, several, standardised_targets
 from onnxscope_server.probes.sums import Data, standardised, summed
 
 # examples that are shuffled together: they are read at once
@@ -73,7 +71,7 @@ def fit(learner: MemoryLearner, data: Data) -> tuple[Any, Any]:
 def _linear(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
     """Returns a `LogisticRegression` or `LinearSVC`, or several of them for several labels."""
     estimator = learner.made(len(data))
-    target = _target(data)
+    target = given(data.target)
     if learner.task == Task.MULTILABEL:
         varied = np.flatnonzero(target.min(axis=0) < target.max(axis=0))
         estimators = [constant(column, data.feature_count) for column in target.T]
@@ -123,12 +121,9 @@ def _set(estimator: Any, minimum: Minimum, class_count: int) -> Any:
 def _mlp(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
     """Returns an `MLPClassifier` or `MLPRegressor`, after epochs over shuffled blocks until its loss stays."""
     estimator = learner.made(len(data))
-    target, target_scaler = _target(data), None
+    target, target_scaler = given(data.target), None
     if learner.task == Task.REGRESSION:
-        columns = target.reshape(len(target), -1)
-        target_scaler = StandardScaler().fit(columns, sample_weight=data.weights)
-        target = target_scaler.transform(columns)
-        target = target[:, 0] if target.shape[1] == 1 else target
+        target, target_scaler = standardised_targets(target, data.weights)
     learner.check_weights(estimator, data.weights)
     more: dict[str, Any] = {}
     if learner.task != Task.REGRESSION:
@@ -148,8 +143,7 @@ def _mlp(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
         best = min(best, loss)
     estimator.n_iter_ = epoch_count
     if target_scaler is not None:
-        estimator.coefs_[-1] = estimator.coefs_[-1] * target_scaler.scale_
-        estimator.intercepts_[-1] = estimator.intercepts_[-1] * target_scaler.scale_ + target_scaler.mean_
+        scale_back(estimator, target_scaler)
     return estimator
 
 
@@ -191,9 +185,3 @@ def _kmeans(learner: MemoryLearner, data: Data, scaler: Any) -> Any:
         centres = moved
     estimator.labels_ = labels
     return estimator
-
-
-def _target(data: Data) -> Array:
-    if data.target is None:
-        raise DataInvalidError("labels y are missing: give one for each row")
-    return data.target

@@ -69,7 +69,7 @@ def task_of(kind: ProbeKind, y: Array | None) -> Task:
     Raises:
         DataInvalidError: the kind learns nothing from such labels.
     """
-    if kind in _UNSUPERVISED:
+    if kind.is_unsupervised:
         return Task.UNSUPERVISED
     if y is None:
         raise DataInvalidError(f"a probe of kind {kind} needs labels y; without labels choose pca or kmeans")
@@ -203,11 +203,11 @@ class MemoryLearner:
             DataInvalidError: labels are missing, or of a single class.
         """
         if self.task == Task.MULTILABEL:
-            labels = _given(y).astype(np.int64)
+            labels = given(y).astype(np.int64)
             return tuple(range(labels.shape[1])), labels, weights
         if self.task != Task.CLASSES:
             return (), y, weights
-        classes, numbers = numbered(_given(y))
+        classes, numbers = numbered(given(y))
         if len(classes) == 1:
             raise DataInvalidError(f"every label to learn from is {classes[0]!r}: give rows of two classes or more")
         if self.class_weight is not None:
@@ -218,14 +218,14 @@ class MemoryLearner:
         if self.task == Task.UNSUPERVISED:
             return self._fit_unsupervised(features, weights)
         if self.task == Task.REGRESSION:
-            return self._fit_regressor(features, _given(target), weights)
+            return self._fit_regressor(features, given(target), weights)
         if self.task == Task.CLASSES or self.kind in _OF_ALL_LABELS:
-            return self._fit_classifier(features, _given(target), weights)
+            return self._fit_classifier(features, given(target), weights)
         return several(
             constant(column, features.shape[1])
             if column.min() == column.max()
             else self._fit_classifier(features, column, weights)
-            for column in _given(target).T
+            for column in given(target).T
         )
 
     def _fit_classifier(self, features: Array, target: Array, weights: Array | None) -> Any:
@@ -247,13 +247,9 @@ class MemoryLearner:
     def _fit_regressor(self, features: Array, target: Array, weights: Array | None) -> Any:
         if self.kind != ProbeKind.MLP:
             return self._weighted(self.made(len(features)), features, target, weights)
-        scaler = StandardScaler().fit(target.reshape(len(target), -1), sample_weight=weights)
-        scaled = scaler.transform(target.reshape(len(target), -1))
-        estimator = self._weighted(
-            self.made(len(features)), features, scaled[:, 0] if scaled.shape[1] == 1 else scaled, weights
-        )
-        estimator.coefs_[-1] = estimator.coefs_[-1] * scaler.scale_
-        estimator.intercepts_[-1] = estimator.intercepts_[-1] * scaler.scale_ + scaler.mean_
+        scaled, scaler = standardised_targets(target, weights)
+        estimator = self._weighted(self.made(len(features)), features, scaled, weights)
+        scale_back(estimator, scaler)
         return estimator
 
     def _fit_unsupervised(self, features: Array, weights: Array | None) -> Any:
@@ -321,7 +317,22 @@ def several(estimators: Iterable[Any]) -> Any:
     return one
 
 
-def _given(y: Array | None) -> Array:
+def standardised_targets(target: Array, weights: Array | None) -> tuple[Array, Any]:
+    """Returns what an `MLPRegressor` learns in the place of targets [example, ...], and the `StandardScaler` of it."""
+    columns = target.reshape(len(target), -1)
+    scaler = StandardScaler().fit(columns, sample_weight=weights)
+    scaled = scaler.transform(columns)
+    return scaled[:, 0] if scaled.shape[1] == 1 else scaled, scaler
+
+
+def scale_back(estimator: Any, scaler: Any) -> None:
+    """Has the last layer of an `MLPRegressor` give what was learned as the targets were."""
+    estimator.coefs_[-1] = estimator.coefs_[-1] * scaler.scale_
+    estimator.intercepts_[-1] = estimator.intercepts_[-1] * scaler.scale_ + scaler.mean_
+
+
+def given(y: Array | None) -> Array:
+    """Returns labels; raises DataInvalidError where there are none."""
     if y is None:
         raise DataInvalidError("labels y are missing: give one for each row")
     return y

@@ -100,7 +100,7 @@ class Resampling:
         units, index = np.unique(unit, return_inverse=True)
         self.unit_count = len(units)
         self._bundle_count = min(self.unit_count, BUNDLES, max(100, MAX_SUMS // width)) if replicate_count else 1
-        generator = np.random.default_rng([seed % 2**32, 95])
+        generator = np.random.default_rng([seed, 95])
         self._bundle = (generator.permutation(self.unit_count) % self._bundle_count)[index]
         self._weights = _weights(self._bundle_count, replicate_count, seed)
 
@@ -118,7 +118,7 @@ class Resampling:
 @functools.lru_cache(2)
 def _weights(bundle_count: int, replicate_count: int, seed: int) -> Array:
     """Returns how often each bundle is drawn [1 + replicate, bundle]: the same for all metrics and hook points."""
-    generator = np.random.default_rng([seed % 2**32, 96])
+    generator = np.random.default_rng([seed, 96])
     drawn = generator.multinomial(bundle_count, np.full(bundle_count, 1 / bundle_count), size=replicate_count)
     return np.concatenate([np.ones((1, bundle_count)), drawn])
 

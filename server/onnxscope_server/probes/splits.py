@@ -82,7 +82,7 @@ def _held_out(spec: ProbeSpec, targets: Targets) -> Split:
     if _single(targets):
         counts = np.bincount(targets.truth)
         common = np.nonzero(counts[targets.truth] > 1)[0]
-        splitter = StratifiedShuffleSplit(n_splits=1, test_size=spec.test_share, random_state=_seed(spec))
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=spec.test_share, random_state=spec.seed)
         try:
             _, test = next(splitter.split(common, targets.truth[common]))
         except ValueError:  # more classes than rows to hold out
@@ -96,7 +96,7 @@ def _drawn(spec: ProbeSpec, targets: Targets) -> Split:
     counts = np.stack([np.bincount(unit, column, len(units)) for column in _columns(targets).T], axis=1)
     totals = np.maximum(counts.sum(axis=0), 1.0)
     try:
-        draws = list(ShuffleSplit(DRAWS, test_size=spec.test_share, random_state=_seed(spec)).split(units))
+        draws = list(ShuffleSplit(DRAWS, test_size=spec.test_share, random_state=spec.seed).split(units))
     except ValueError as error:
         raise DataInvalidError(
             f"{len(units)} rows (or groups) are too few to hold out a share of {spec.test_share}: give more"
@@ -120,7 +120,7 @@ def _folds(spec: ProbeSpec, targets: Targets) -> list[Split]:
         raise DataInvalidError(
             f"{count} folds of {len(units)} rows (or groups): give at least 2 folds, and {MIN_TEST_UNITS} rows for each"
         )
-    options = {"n_splits": count, "shuffle": True, "random_state": _seed(spec)}
+    options = {"n_splits": count, "shuffle": True, "random_state": spec.seed}
     if targets.task == Task.CLASSES:
         try:
             if _single(targets):
@@ -135,7 +135,3 @@ def _folds(spec: ProbeSpec, targets: Targets) -> list[Split]:
 
 def _split(held_out: Array) -> Split:
     return Split(np.nonzero(~held_out)[0], np.nonzero(held_out)[0])
-
-
-def _seed(spec: ProbeSpec) -> int:
-    return spec.seed % 2**32  # what scikit-learn takes

@@ -15,7 +15,7 @@ from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import ProbeKind, Task
 from onnxscope_server.probes import discriminants
-from onnxscope_server.probes.kinds import PCA_COMPONENTS, MemoryLearner, constant, several
+from onnxscope_server.probes.kinds import PCA_COMPONENTS, MemoryLearner, constant, given, several
 from onnxscope_server.probes.sums import Data, Sums, summed
 
 _KINDS = frozenset(
@@ -110,13 +110,12 @@ def _of_classes(learner: MemoryLearner, data: Data, sums: Sums) -> Any:
 def _ridge(learner: MemoryLearner, data: Data, sums: Sums) -> Any:
     """Returns a `Ridge` or `RidgeClassifier`; the latter learns -1 and 1."""
     estimator = learner.made(sums.count)
-    if data.target is None:
-        raise DataInvalidError("labels y are missing: give one for each row")
+    target = given(data.target)
     if learner.task == Task.REGRESSION:
-        few = data.target[:2]
-        cross, means = sums.cross, _mean(data.target.reshape(len(data), -1), data)
+        few = target[:2]
+        cross, means = sums.cross, _mean(target.reshape(len(data), -1), data)
     else:
-        few = np.arange(len(sums.cross)) if learner.task == Task.CLASSES else data.target[:2]
+        few = np.arange(len(sums.cross)) if learner.task == Task.CLASSES else target[:2]
         two = learner.task == Task.CLASSES and len(sums.cross) == 2  # noqa: PLR2004 -- then the second stands for both
         start = int(two)
         cross, means = 2 * sums.cross[start:], 2 * sums.target_sums[start:] / sums.weight - 1

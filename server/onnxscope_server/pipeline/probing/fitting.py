@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxscope_server.catalog.probe_entry import digest_of
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError, RunCancelledError
 from onnxscope_server.pipeline.probing.passing import DataSet
 from onnxscope_server.pipeline.probing.places import Place
-from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeKind, ProbeSpec, Task
+from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, ProbeSpec, Task
 from onnxscope_server.probes import metadata
 
-UNSUPERVISED = frozenset({ProbeKind.PCA, ProbeKind.KMEANS})
 _CHECKED = 4096
 # what control tasks go by where no model is named, and so no input is known
 _OF_ACTIVATIONS = "k-means of the activations"
@@ -113,7 +112,7 @@ class Fitting:
         )
         onnx = export.faithful(fitted, info, rows.take(_some(rows.shape[0], spec.seed)), self._predictor)
         _check(stopped)
-        return KeptProbe(info, onnx, hashlib.blake2b(onnx).hexdigest(), metadata.outputs(onnx))
+        return KeptProbe(info, onnx, digest_of(onnx), metadata.outputs(onnx))
 
 
 def _some(count: int, seed: int) -> Array:
@@ -136,7 +135,7 @@ def check(spec: ProbeSpec) -> None:
     """
     from onnxscope_server.probes import kinds  # noqa: PLC0415  # as in Fitting.fit
 
-    found = (Task.UNSUPERVISED,) if spec.kind in UNSUPERVISED else (Task.CLASSES, Task.REGRESSION)
+    found = (Task.UNSUPERVISED,) if spec.kind.is_unsupervised else (Task.CLASSES, Task.REGRESSION)
     tasks = (spec.task,) if spec.task else found
     first: DataInvalidError | None = None
     for task in tasks:
