@@ -32,8 +32,8 @@ DRAWS = 100
 INPUT_FEATURES = 4096
 PROJECTIONS = 1024
 
-# types of the examples, int64 [example], for those to learn from
-Types = Callable[[Array], Array]
+# types of the examples, int64 [example], for a split by its number
+Types = Callable[[int], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +67,20 @@ def reduced(raw: Rows, seed: int) -> Rows:
     return ProjectedRows(raw, projection.fit(np.zeros((1, raw.shape[1]), dtype=np.float32)))
 
 
-def clusters(raw: Rows, seed: int) -> Types:
-    """Returns types that are clusters of the raw input, fitted on the examples to learn from."""
-
-    def types(train: Array) -> Array:
-        most = min(CLUSTERED_EXAMPLES, CLUSTERED_NUMBERS // raw.shape[1])
-        if len(train) > most:
-            train = np.sort(np.random.default_rng([seed, 17]).choice(train, most, replace=False))
-        inputs = kinds.finite(raw.take(train))
-        count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
-        # positions of one row have the same input
-        count = min(count, len({one.tobytes() for one in inputs}))
-        # distances are squares, which float32 may not hold; clusters are the same at any scale
-        scale = np.float32(max(1.0, float(np.abs(inputs).max()) / MAX_CLUSTERED))
-        found = KMeans(count, n_init=1, random_state=seed).fit(inputs / scale)
-        every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
-        return np.concatenate([found.predict(kinds.finite(one) / scale) for one in every]).astype(np.int64)
-
-    return types
+def clusters(raw: Rows, train: Array, seed: int) -> Array:
+    """Returns types that are clusters of the raw input, fitted on the examples to learn from: int64 [example]."""
+    most = min(CLUSTERED_EXAMPLES, CLUSTERED_NUMBERS // raw.shape[1])
+    if len(train) > most:
+        train = np.sort(np.random.default_rng([seed, 17]).choice(train, most, replace=False))
+    inputs = kinds.finite(raw.take(train))
+    count = max(2, min(CLUSTERS, len(train) // EXAMPLES_A_CLUSTER))
+    # positions of one row have the same input
+    count = min(count, len({one.tobytes() for one in inputs}))
+    # distances are squares, which float32 may not hold; clusters are the same at any scale
+    scale = np.float32(max(1.0, float(np.abs(inputs).max()) / MAX_CLUSTERED))
+    found = KMeans(count, n_init=1, random_state=seed).fit(inputs / scale)
+    every = raw.blocks(np.arange(raw.shape[0]), max(1, BLOCK_NUMBERS // raw.shape[1]))
+    return np.concatenate([found.predict(kinds.finite(one) / scale) for one in every]).astype(np.int64)
 
 
 def outcome(trials: Trials, rows: Rows, splits: list[Split], types: Types, seed: int) -> Outcome:
@@ -95,7 +91,7 @@ def outcome(trials: Trials, rows: Rows, splits: list[Split], types: Types, seed:
     """
     found = []
     for number, split in enumerate(splits):
-        source = _sources(trials.targets, split.train, types(split.train), [seed, 23, number])
+        source = _sources(trials.targets, split.train, types(number), [seed, 23, number])
         fitted = trials.fit(rows, split.train, trials.targets.labels(source[split.train]))
         found.append(trials.outcome(fitted, rows, split.test, trials.targets.truth[source[split.test]]))
     return joined(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,14 @@ from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError
 from onnxscope_server.probe_domain import Fitted, Labels, Learner, Metric, ProbeReport, ProbeSpec, Rows, Score, Task
 from onnxscope_server.probes import codelength, control, kinds, notes, scoring, splits, targets
+from onnxscope_server.probes.shared import Shared
 from onnxscope_server.probes.splits import Split
 from onnxscope_server.probes.targets import Targets
 from onnxscope_server.probes.trials import Trials
 
 TOKENS = "token ids"
 INPUT_CLUSTERS = "k-means of the input"
+ACTIVATION_CLUSTERS = "k-means of the activations"
 
 
 def evaluate(
@@ -37,6 +39,7 @@ def evaluate(
     shuffled: Rows | None,
     tell: Callable[[str], None],
     stopped: Callable[[], bool],
+    shared: Shared | None = None,
 ) -> tuple[Fitted, ProbeReport]:
     """Fits a probe and evaluates it.
 
@@ -45,11 +48,13 @@ def evaluate(
         labels: of each example.
         rows: activations.
         learner: fits probes of the spec's kind, parameters and class weights.
-        raw: the model's input, flattened [example, feature]; None for no score on it, and no control task by clusters.
+        raw: the model's input, flattened [example, feature]; `rows` itself where they are all that is known, whose
+            score then is the probe's own; None for no score on it, and no control task by clusters.
         types: int64 [example], the token that each is of; None for clusters of the raw input.
         shuffled: activations of the architecture with shuffled weights; None for no such control.
         tell: hears of a stage that begins: "fit", then "evaluate".
         stopped: whether to give up; looked at before each fit and each block of activations.
+        shared: of evaluations that differ in nothing but `rows` and `shuffled`; None where there is no other.
 
     Returns:
         The probe, fitted on the training rows (over folds: on all rows), and the report.
@@ -76,7 +81,7 @@ def evaluate(
     learned = scoring.joined([trials.outcome(probe, rows, part.train) for probe, part in pairs])
     texts = notes.of(kept, found, parts)
     scores = _scores(metrics, said, spec.seed, texts)
-    controls = _Controls(spec, trials, parts, metrics[0], texts)
+    controls = _Controls(spec, trials, parts, metrics[0], texts, shared or Shared())
     measured: dict[str, Any] = {}
     if shuffled is not None:
         measured["shuffled_score"] = controls.score_on("architecture with shuffled weights", shuffled)
@@ -149,6 +154,7 @@ class _Controls:
     parts: list[Split]
     metric: Metric
     texts: list[str]
+    shared: Shared
 
     def score_on(self, name: str, rows: Rows) -> float | None:
         """Returns the score of the same probe on other rows of the same examples."""
@@ -162,25 +168,42 @@ class _Controls:
     def input_and_task(self, rows: Rows, raw: Rows | None, types: Array | None) -> dict[str, Any]:
         """Measures the score on the raw input, and on the control task."""
         measured: dict[str, Any] = {}
-        if raw is not None:
+        is_input = raw is not rows
+        is_unsupervised = self.trials.targets.task == Task.UNSUPERVISED
+        if raw is not None and (is_input or not is_unsupervised):
             small = control.reduced(raw, self.spec.seed)
             if small is not raw:
                 self.texts.append(
                     f"the raw input has {raw.shape[1]} features: {small.shape[1]} random projections of it were used"
                 )
             raw = small
-            measured["input_score"] = self.score_on("raw input", raw)
-        if self.trials.targets.task == Task.UNSUPERVISED:
+            if is_input:
+                measured["input_score"] = self._input_score(raw)
+        if is_unsupervised:
             return measured
-        if types is None and raw is None:
+        if types is not None:
+            of_types, called = _always(types), TOKENS
+        elif raw is not None:
+            of_types, called = self._clusters(raw), INPUT_CLUSTERS if is_input else ACTIVATION_CLUSTERS
+        else:
             self.texts.append("there is no raw input, and therefore no control task")
             return measured
         with self._noted("the control task"):
-            of_types = control.clusters(raw, self.spec.seed) if types is None and raw is not None else _always(types)
             said = control.outcome(self.trials, rows, self.parts, of_types, self.spec.seed)
-            measured["control_score"] = scoring.scored(self.metric, said)
-            measured["control_types"] = INPUT_CLUSTERS if types is None else TOKENS
+            measured |= {"control_score": scoring.scored(self.metric, said), "control_types": called}
         return measured
+
+    def _input_score(self, raw: Rows) -> float | None:
+        texts: list[str] = []
+        alone = replace(self, texts=texts)
+        score, said = self.shared.once("input", lambda: (alone.score_on("raw input", raw), texts))
+        self.texts.extend(said)
+        return score
+
+    def _clusters(self, raw: Rows) -> control.Types:
+        return lambda number: self.shared.once(
+            ("types", number), lambda: control.clusters(raw, self.parts[number].train, self.spec.seed)
+        )
 
     def code_and_curve(self, rows: Rows, last: float | None) -> dict[str, Any]:
         """Measures the online code and the learning curve, whose last point is that of all training rows."""
@@ -206,7 +229,5 @@ class _Controls:
             self.texts.append(f"{what} was not measured: {error.message}")
 
 
-def _always(types: Array | None) -> control.Types:
-    if types is None:
-        raise DataInvalidError("there are no types")
-    return lambda _train: types
+def _always(types: Array) -> control.Types:
+    return lambda _: types

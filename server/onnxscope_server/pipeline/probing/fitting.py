@@ -17,8 +17,6 @@ from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeInfo, Probe
 from onnxscope_server.probes import metadata
 
 _CHECKED = 4096
-# what control tasks go by where no model is named, and so no input is known
-_OF_ACTIVATIONS = "k-means of the activations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +78,20 @@ class Fitting:
         learner = batches.learner(
             spec.kind, task, spec.params, spec.class_weight, spec.seed, block_bytes=self._memory_bytes
         )
-        has_no_input = not subject.model_digest and spec.controls and task is not Task.UNSUPERVISED
         with surroundings.of_fits():
             fitted, report = evaluate(
                 spec,
                 data_set.labels,
                 rows,
                 learner=learner,
-                raw=rows if has_no_input else data_set.raw,
+                raw=data_set.raw if subject.model_digest else rows,
                 types=data_set.types,
                 shuffled=data_set.shuffled,
                 tell=tell,
                 stopped=stopped,
+                shared=data_set.shared,
             )
         _check(stopped)
-        if has_no_input:
-            report = replace(report, input_score=None, control_types=_OF_ACTIVATIONS if report.control_types else "")
         tell("export")
         info = ProbeInfo(
             name=subject.name,

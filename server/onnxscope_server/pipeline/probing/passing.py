@@ -19,6 +19,7 @@ from onnxscope_server.pipeline.probing.places import Place
 from onnxscope_server.pipeline.probing.raw_inputs import OneHot, RawInputs, Repeated
 from onnxscope_server.probe_domain import Labels, Task
 from onnxscope_server.probe_domain import Rows as RowsProtocol
+from onnxscope_server.probes.shared import Shared
 from onnxscope_server.run.runner import Runner
 
 _RAW = "onnxscope:input"
@@ -53,6 +54,7 @@ class DataSet:
         types: token ids; None for none.
         shuffled: activations of the architecture with shuffled weights; None where it is not wanted.
         notes: what a reader must know of these.
+        shared: of all hook points with the same reduction.
     """
 
     labels: Labels
@@ -61,6 +63,7 @@ class DataSet:
     types: Array | None
     shuffled: RowsProtocol | None
     notes: tuple[str, ...]
+    shared: Shared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +111,7 @@ class Pass:
         self._most_bytes = most_bytes
         reductions = dict.fromkeys(place.reduction for place in places)
         self._examples = {reduction: Examples(reduction, task, is_supervised=is_supervised) for reduction in reductions}
+        self._shared = {reduction: Shared() for reduction in reductions}
         self._raw_names: dict[Reduction | None, str] = {}
         self._beside: dict[str, list[Array]] = {"groups": [], "test": []}
         self._given: frozenset[str] | None = None
@@ -162,6 +166,7 @@ class Pass:
             types=types,
             shuffled=self._gathering.rows(_SHUFFLED + address) if self._source.is_shuffled else None,
             notes=self._raw.notes if self._raw is not None else (),
+            shared=self._shared[reduction],
         )
 
     def _raw_rows(self, reduction: Reduction | None, row: Array, types: Array | None) -> RowsProtocol | None:
