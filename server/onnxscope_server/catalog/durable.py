@@ -8,6 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from onnxscope_server.errors import LimitExceededError
+
+PART = ".part"  # ends the name of a file that is being written
+
 
 def sync(path: Path) -> None:
     """Waits until a file's bytes are on the disk."""
@@ -24,6 +28,40 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes, advice: str, *, durable: bool) -> None:
+    """Writes a file by one rename: it is there as a whole, or as it was before. One at a time writes a path.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        data: what is in it then.
+        advice: what to do where the disk is full.
+        durable: see to it that a power failure can't undo it.
+
+    Raises:
+        LimitExceededError: the disk is full.
+    """
+    part = path.with_name(f".{path.name}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        if durable:
+            sync(part)
+        part.replace(path)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise LimitExceededError(
+            f"The disk of the server's data folder is full. {advice}",
+            setting="data",
+            limit="the disk",
+            got=str(len(data)),
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    if durable:
+        sync_folder(path.parent)
 
 
 def is_full(error: OSError) -> bool:

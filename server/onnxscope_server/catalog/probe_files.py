@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnxscope_server.catalog.durable import is_full
-from onnxscope_server.errors import LimitExceededError
+from onnxscope_server.catalog.durable import PART, write_whole
 
 SUFFIX = ".onnx"
 _logger = logging.getLogger(__name__)
@@ -41,7 +37,7 @@ class ProbeFiles:
         self._durable = durable
         self._folder.mkdir(parents=True, exist_ok=True)
         # of writes that a crash ended
-        for left in self._folder.glob("*/.*.part"):
+        for left in self._folder.glob(f"*/.*{PART}"):
             left.unlink(missing_ok=True)
 
     def found(self) -> Iterator[tuple[str, Path]]:
@@ -60,32 +56,7 @@ class ProbeFiles:
         Raises:
             LimitExceededError: the disk is full.
         """
-        path.parent.mkdir(exist_ok=True)
-        part = path.parent / f".{secrets.token_hex(8)}.part"
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                if self._durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise LimitExceededError(
-                "The disk of the server's data folder is full. Delete probes, or give it a larger one.",
-                setting="data",
-                limit="the disk",
-                got=str(len(data)),
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
-        if self._durable and sys.platform != "win32":
-            descriptor = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        write_whole(path, data, "Delete probes, or give it a larger one.", durable=self._durable)
 
     def remove_all(self, model_digest: str) -> None:
         """Deletes all probes of a model."""

@@ -26,7 +26,7 @@ from typing import Any
 
 from onnxscope_server.catalog.description import ModelEntry
 from onnxscope_server.catalog.digest import is_digest
-from onnxscope_server.catalog.durable import lock_folder, sync, sync_folder
+from onnxscope_server.catalog.durable import lock_folder, sync, sync_folder, write_whole
 from onnxscope_server.catalog.names import Named
 from onnxscope_server.catalog.weights import WEIGHTS_FILE
 from onnxscope_server.errors import UnavailableError
@@ -154,14 +154,9 @@ class Store:
     def save_names(self, entries: list[ModelEntry]) -> None:
         """Writes the names, in one step."""
         listed = [{"name": e.name, "version": e.version, "digest": e.digest, "load_time": e.load_time} for e in entries]
-        target = self._folder / "names.json"
-        temporary = self._staging / f"names-{secrets.token_hex(8)}"
-        temporary.write_text(json.dumps({"format": _FORMAT, "names": listed}, indent=1), encoding="utf-8")
-        if self._durable:
-            sync(temporary)
-        temporary.replace(target)
-        if self._durable:
-            sync_folder(self._folder)
+        data = json.dumps({"format": _FORMAT, "names": listed}, indent=1).encode()
+        advice = "Unload models, or give it a larger one."
+        write_whole(self._folder / "names.json", data, advice, durable=self._durable)
 
     def load_names(self) -> list[Named]:
         """Reads the names whose models are there; the others are dropped with a warning."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxscope_server.catalog.durable import is_full, lock_folder, sync, sync_folder
+from onnxscope_server.catalog.durable import PART, is_full, lock_folder, write_whole
 from onnxscope_server.domain import Array
 from onnxscope_server.errors import DataInvalidError, LimitExceededError, UnavailableError
 from onnxscope_server.store import shards
@@ -196,7 +196,7 @@ class ActivationStore:
 
     def _opened(self, spec_digest: str) -> list[Shard]:
         """Returns the whole shards of a specification, by number; everything else in the folder goes."""
-        for part in self._folder.glob(f"*.{shards.PART}"):
+        for part in self._folder.glob(f"*{PART}"):
             part.unlink()
         manifest = {"format": _FORMAT, "spec_digest": spec_digest}
         same = _read_manifest(self._folder / _MANIFEST_FILE) == manifest
@@ -210,11 +210,8 @@ class ActivationStore:
             else:
                 kept.append(shard)
         if not same:
-            part = self._folder / f"{_MANIFEST_FILE}.{shards.PART}"
-            part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            sync(part)
-            part.replace(self._folder / _MANIFEST_FILE)
-            sync_folder(self._folder)
+            data = json.dumps(manifest, indent=1).encode()
+            write_whole(self._folder / _MANIFEST_FILE, data, "Give it a larger one.", durable=True)
         return kept
 
     def _drop_replaced(self) -> None:

@@ -20,12 +20,11 @@ from types import MappingProxyType
 import ml_dtypes
 import numpy as np
 
-from onnxscope_server.catalog.durable import sync_folder
+from onnxscope_server.catalog.durable import PART, sync_folder
 from onnxscope_server.domain import Array
 
 METADATA = "__metadata__"
 PATTERN = "shard-*.safetensors"
-PART = "part"  # what is being written
 _READ_BYTES = 1 << 20
 _NAMES = {
     np.dtype(np.bool_): "BOOL",
@@ -100,7 +99,7 @@ def write(folder: Path, number: int, batches: Sequence[tuple[int, str, Mapping[s
             hook points, types and features, C-contiguous.
     """
     head = _head(batches)
-    part = folder / f"shard-{number:06}.{PART}"
+    part = folder / f"shard-{number:06}{PART}"
     checksum, size = 0, 0
     try:
         with part.open("wb", buffering=0) as file:

@@ -323,7 +323,7 @@ def test_activations_that_nobody_goes_on_with_are_bounded(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("write", [(shards, "write"), (Path, "write_text")])
+@pytest.mark.parametrize("write", [(shards, "write"), (Path, "write_bytes")])
 def test_a_full_disk_is_said_and_holds_nothing(
     fitting: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: tuple[Any, str]
 ) -> None:

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from onnxscope_server.catalog.durable import is_full, sync, sync_folder
-from onnxscope_server.errors import LimitExceededError, ProbeExistsError
+from onnxscope_server.catalog.durable import write_whole
+from onnxscope_server.errors import ProbeExistsError
 
 _FILE = "sweep.json"
-_PART = "sweep.json.part"
 _SHOWN = 3
 
 
@@ -46,24 +45,8 @@ class Record:
         Raises:
             LimitExceededError: the disk is full.
         """
-        part = folder / _PART
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-            if durable:
-                sync(part)
-            part.replace(folder / _FILE)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise LimitExceededError(
-                "The disk of the server's data folder is full. Delete probes or models, or give it a larger one.",
-                setting="data",
-                limit="the disk",
-                got="",
-            ) from error
-        if durable:
-            sync_folder(folder)
+        data = json.dumps(asdict(self)).encode()
+        write_whole(folder / _FILE, data, "Delete probes or models, or give it a larger one.", durable=durable)
 
 
 class Ledger:
