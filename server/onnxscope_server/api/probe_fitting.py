@@ -9,12 +9,12 @@ from typing import Any
 from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope.v1.envelope import Carried
 from onnxscope_server.api import incoming
+from onnxscope_server.api.pieces import pieces
 from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
 from onnxscope_server.api.probe_inbox import ProbeInbox
 from onnxscope_server.pipeline.probes import Failure, Finished, Probing, Progress
 from onnxscope_server.probes import metadata
 
-_PIECE_BYTES = 1 << 20
 _EMBEDDED = "embedded"
 
 
@@ -45,8 +45,9 @@ class ProbeFitting:
                 if isinstance(event, Progress):
                     yield pb.FitProbeResponse(progress=_progress(event))
                     continue
-                for start in range(0, 0 if spec.model else len(event.onnx), _PIECE_BYTES):
-                    yield pb.FitProbeResponse(data=event.onnx[start : start + _PIECE_BYTES])
+                if not spec.model:
+                    for piece in pieces(event.onnx):
+                        yield pb.FitProbeResponse(data=piece)
                 arrays = metadata.arrays(event.onnx)
                 yield pb.FitProbeResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx), arrays))
 
