@@ -13,7 +13,6 @@ from onnxscope_server.api.pieces import pieces
 from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
 from onnxscope_server.api.probe_inbox import ProbeInbox
 from onnxscope_server.pipeline.probes import Failure, Finished, Probing, Progress
-from onnxscope_server.probes import metadata
 
 _EMBEDDED = "embedded"
 
@@ -48,7 +47,7 @@ class ProbeFitting:
                 if not spec.model:
                     for piece in pieces(event.onnx):
                         yield pb.FitProbeResponse(data=piece)
-                arrays = metadata.arrays(event.onnx)
+                arrays = await self._probing.arrays(event)
                 yield pb.FitProbeResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx), arrays))
 
     async def Sweep(self, requests: AsyncIterator[pb.SweepRequest], context: Any) -> AsyncIterator[pb.SweepResponse]:

@@ -13,7 +13,6 @@ from onnxscope_server.api.probe_convert import probe_to_pb
 from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.errors import LimitExceededError, ValueInvalidError
 from onnxscope_server.pipeline.keeping import ImportSpec, Keeping, SparseAutoencoder
-from onnxscope_server.probes import metadata
 
 # reports may be long, and a message has at most 4 MiB
 _PAGE_BYTES = 2 << 20
@@ -47,7 +46,7 @@ class ProbeKeeping:
     async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> pb.GetProbeResponse:
         """Describes one probe, with its arrays where it is linear."""
         probe = await self._keeping.get(request.model, request.version, request.name)
-        arrays = metadata.arrays(probe.onnx)
+        arrays = await self._keeping.arrays(probe)
         return pb.GetProbeResponse(probe=probe_to_pb(probe.info, probe.outputs, len(probe.onnx), arrays))
 
     async def DeleteProbe(self, request: pb.DeleteProbeRequest, context: Any) -> pb.DeleteProbeResponse:
