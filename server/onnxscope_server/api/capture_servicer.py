@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
-from onnxscope.v1.assemble import Assembler
+from onnxscope.v1.assemble import Received
 from onnxscope.v1.capture_service_pb2_grpc import CaptureServiceServicer
-from onnxscope.v1.codec import Buffer, Part
+from onnxscope.v1.codec import Part
 from onnxscope.v1.envelope import (
     CAPTURE_REQUEST,
     CAPTURE_RESPONSE,
@@ -23,6 +23,7 @@ from onnxscope.v1.envelope import (
     STREAM_CAPTURE_RESPONSE,
     Carried,
 )
+from onnxscope_server.api import incoming
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Memory, Plan, Value
 from onnxscope_server.errors import ValueInvalidError
@@ -95,7 +96,7 @@ class CaptureServicer(CaptureServiceServicer):
 
     async def Capture(self, requests: AsyncIterator[Carried], context: Any) -> bytes:
         """Runs the model once; writes all messages but the last, which it returns."""
-        first = await _opening(requests)
+        first = await incoming.opening(requests)
         share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inputs, masks = await self._inputs(first, requests)
@@ -118,10 +119,10 @@ class CaptureServicer(CaptureServiceServicer):
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
-        first = await _opening(requests)
+        first = await incoming.opening(requests)
         share = self._share(first.message, context)
         spec, carry = first.message.spec, dict(first.message.carry)
-        batches = self._batches(first, requests)
+        batches = incoming.batches(first, requests, _Inbox, self._max_input_bytes)
         count = 0
         is_open = False
         memory = share.empty if share else None
@@ -212,41 +213,16 @@ class CaptureServicer(CaptureServiceServicer):
         inbox = _Inbox(self._max_input_bytes)
         inbox.take(first)
         if not first.message.last:
-            async for request in _behind_the_first(requests):
+            async for request in incoming.behind_the_first(requests):
                 inbox.take(request)
         return inbox.batch()
 
-    async def _batches(self, first: Carried, requests: AsyncIterator[Carried]) -> AsyncIterator[Batch]:
-        """Yields each batch as soon as its end has come."""
-        inbox: _Inbox | None = None
-        index = 0
-        async for item, data in _items(first, requests):
-            which = item.WhichOneof("item")
-            if which == "batch_start":
-                if inbox is not None or item.batch_start.index != index:
-                    raise ValueInvalidError(
-                        f"batch {item.batch_start.index} starts where batch {index} is awaited",
-                        value="batch_start",
-                    )
-                inbox = _Inbox(self._max_input_bytes)
-            elif inbox is None:
-                raise ValueInvalidError("a batch opens with batch_start", value="batch_start")
-            elif which == "input":
-                inbox.feed(item.input, data)
-            elif which == "batch_end":
-                yield inbox.batch()
-                inbox, index = None, index + 1
-        if inbox is not None:
-            raise ValueInvalidError(
-                f"the stream ended within batch {index}; close it with batch_end", value="batch_end"
-            )
 
+class _Inbox(incoming.Inbox[Batch]):
+    """The inputs and masks of one run."""
 
-class _Inbox:
-    """The inputs and masks of one run, as they arrive."""
-
-    def __init__(self, limit: int) -> None:
-        self._assembler = Assembler(limit)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._inputs: dict[str, Value] = {}
         self._masks: dict[str, Array] = {}
 
@@ -254,10 +230,7 @@ class _Inbox:
         for index, part in enumerate(request.message.inputs):
             self.feed(part, request.data.get(index))
 
-    def feed(self, part: tensor_pb.ValuePart, data: Buffer | None) -> None:
-        received = self._assembler.feed(part, data)
-        if received is None:
-            return
+    def _put(self, received: Received) -> None:
         if received.name in self._inputs or received.name in self._masks:
             raise ValueInvalidError(f"{received.name!r} was sent twice", value=received.name)
         if received.role == tensor_pb.VALUE_ROLE_INPUT:
@@ -270,37 +243,8 @@ class _Inbox:
                 value=received.name,
             )
 
-    def batch(self) -> Batch:
-        if self._assembler.pending is not None:
-            raise ValueInvalidError(
-                f"{self._assembler.pending!r} ended before all its bytes came",
-                value=self._assembler.pending,
-            )
+    def _batch(self) -> Batch:
         return self._inputs, self._masks
-
-
-async def _opening(requests: AsyncIterator[Carried]) -> Carried:
-    first = await anext(aiter(requests), None)
-    if first is None or not first.message.HasField("spec"):
-        raise ValueInvalidError("the first message must hold the spec", value="spec")
-    return first
-
-
-async def _behind_the_first(requests: AsyncIterator[Carried]) -> AsyncIterator[Carried]:
-    async for request in requests:
-        if request.message.HasField("spec"):
-            raise ValueInvalidError("the spec stands in the first message only", value="spec")
-        yield request
-
-
-async def _items(
-    first: Carried, requests: AsyncIterator[Carried]
-) -> AsyncIterator[tuple[pb.StreamItem, Buffer | None]]:
-    for index, item in enumerate(first.message.items):
-        yield item, first.data.get(index)
-    async for request in _behind_the_first(requests):
-        for index, item in enumerate(request.message.items):
-            yield item, request.data.get(index)
 
 
 def _closing(part: Result) -> bytes:

@@ -7,12 +7,13 @@ from contextlib import aclosing
 from typing import Any
 
 from onnxscope.v1 import probe_service_pb2 as pb
-from onnxscope_server.api.probe_batches import batches, opening
+from onnxscope.v1.envelope import Carried
+from onnxscope_server.api import incoming
+from onnxscope_server.api.pieces import pieces
 from onnxscope_server.api.probe_convert import probe_to_pb, spec_from_pb
+from onnxscope_server.api.probe_inbox import ProbeInbox
 from onnxscope_server.pipeline.probes import Failure, Finished, Probing, Progress
-from onnxscope_server.probes import metadata
 
-_PIECE_BYTES = 1 << 20
 _EMBEDDED = "embedded"
 
 
@@ -32,27 +33,30 @@ class ProbeFitting:
         self, requests: AsyncIterator[pb.FitProbeRequest], context: Any
     ) -> AsyncIterator[pb.FitProbeResponse]:
         """Fits one probe."""
-        first = await opening(requests)
-        spec = spec_from_pb(first.spec)
+        carried = (Carried(request) async for request in requests)
+        first = await incoming.opening(carried)
+        spec = spec_from_pb(first.message.spec)
         async with (
-            aclosing(batches(first, requests, self._max_input_bytes)) as rows,
+            aclosing(incoming.batches(first, carried, ProbeInbox, self._max_input_bytes)) as rows,
             aclosing(self._probing.fit(spec, rows, _caller(context))) as events,
         ):
             async for event in events:
                 if isinstance(event, Progress):
                     yield pb.FitProbeResponse(progress=_progress(event))
                     continue
-                for start in range(0, 0 if spec.model else len(event.onnx), _PIECE_BYTES):
-                    yield pb.FitProbeResponse(data=event.onnx[start : start + _PIECE_BYTES])
-                arrays = metadata.arrays(event.onnx)
+                if not spec.model:
+                    for piece in pieces(event.onnx):
+                        yield pb.FitProbeResponse(data=piece)
+                arrays = await self._probing.arrays(event)
                 yield pb.FitProbeResponse(probe=probe_to_pb(event.info, event.outputs, len(event.onnx), arrays))
 
     async def Sweep(self, requests: AsyncIterator[pb.SweepRequest], context: Any) -> AsyncIterator[pb.SweepResponse]:
         """Fits a probe at each of many hook points."""
-        first = await opening(requests)
-        spec = spec_from_pb(first.spec)
+        carried = (Carried(request) async for request in requests)
+        first = await incoming.opening(carried)
+        spec = spec_from_pb(first.message.spec)
         async with (
-            aclosing(batches(first, requests, self._max_input_bytes)) as rows,
+            aclosing(incoming.batches(first, carried, ProbeInbox, self._max_input_bytes)) as rows,
             aclosing(self._probing.sweep(spec, rows, _caller(context))) as events,
         ):
             async for event in events:

@@ -8,13 +8,12 @@ from typing import Any
 from onnxscope.v1 import probe_service_pb2 as pb
 from onnxscope_server.api.convert import reduction_from_pb
 from onnxscope_server.api.pages import page
+from onnxscope_server.api.pieces import pieces
 from onnxscope_server.api.probe_convert import probe_to_pb
 from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.errors import LimitExceededError, ValueInvalidError
 from onnxscope_server.pipeline.keeping import ImportSpec, Keeping, SparseAutoencoder
-from onnxscope_server.probes import metadata
 
-_PIECE_BYTES = 1 << 20
 # reports may be long, and a message has at most 4 MiB
 _PAGE_BYTES = 2 << 20
 
@@ -47,7 +46,7 @@ class ProbeKeeping:
     async def GetProbe(self, request: pb.GetProbeRequest, context: Any) -> pb.GetProbeResponse:
         """Describes one probe, with its arrays where it is linear."""
         probe = await self._keeping.get(request.model, request.version, request.name)
-        arrays = metadata.arrays(probe.onnx)
+        arrays = await self._keeping.arrays(probe)
         return pb.GetProbeResponse(probe=probe_to_pb(probe.info, probe.outputs, len(probe.onnx), arrays))
 
     async def DeleteProbe(self, request: pb.DeleteProbeRequest, context: Any) -> pb.DeleteProbeResponse:
@@ -58,8 +57,8 @@ class ProbeKeeping:
     async def ExportProbe(self, request: pb.ExportProbeRequest, context: Any) -> AsyncIterator[pb.ExportProbeResponse]:
         """Hands out a probe's file."""
         probe = await self._keeping.get(request.model, request.version, request.name)
-        for start in range(0, len(probe.onnx), _PIECE_BYTES):
-            yield pb.ExportProbeResponse(data=probe.onnx[start : start + _PIECE_BYTES])
+        for piece in pieces(probe.onnx):
+            yield pb.ExportProbeResponse(data=piece)
 
     async def ImportProbe(self, requests: AsyncIterator[pb.ImportProbeRequest], context: Any) -> pb.ImportProbeResponse:
         """Brings a file in as a probe."""

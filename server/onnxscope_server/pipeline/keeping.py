@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from onnxscope_server.catalog.catalog import Catalog
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.probe_entry import ProbeEntry, as_model, described, of_another_model
-from onnxscope_server.domain import OutputMode, Plan, Reduction
+from onnxscope_server.domain import Array, OutputMode, Plan, Reduction
 from onnxscope_server.errors import ModelInvalidError, ProbeInvalidError, ValueInvalidError
 from onnxscope_server.plan.probes import check_fits, planned_probes
 from onnxscope_server.probe_domain import KeptProbe, ProbeInfo, ProbeKind, Task
@@ -84,6 +84,10 @@ class Keeping:
             ProbeNotFoundError: it has no such probe.
         """
         return await self._runner.call(lambda: self._catalog.probes.get(self._digest(model, version), name))
+
+    async def arrays(self, probe: KeptProbe) -> dict[str, Array]:
+        """Returns the arrays of a linear probe, by name; see `metadata.arrays`."""
+        return await self._runner.call(metadata.arrays, probe.onnx)
 
     async def delete(self, model: str, version: str, name: str) -> None:
         """Takes a probe out of the catalog.

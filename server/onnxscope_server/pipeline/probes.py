@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from onnxscope_server.catalog.probes import Probes, check_name
+from onnxscope_server.domain import Array
 from onnxscope_server.errors import (
     DataInvalidError,
     LimitExceededError,
@@ -32,6 +33,7 @@ from onnxscope_server.pipeline.probing.sweep_folders import STORE, SweepFolders
 from onnxscope_server.pipeline.probing.sweeping import Sweep, digest_of
 from onnxscope_server.pipeline.probing.targets import Target, Targets
 from onnxscope_server.probe_domain import KeptProbe, Predictor, ProbeSpec
+from onnxscope_server.probes import metadata
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.settings import Settings
@@ -150,6 +152,10 @@ class Probing:
                 async with aclosing(fitting.events()) as events:
                     async for event in events:
                         yield event if isinstance(event, KeptProbe) else Progress(count, event.name, 0, 1)
+
+    async def arrays(self, probe: KeptProbe) -> dict[str, Array]:
+        """Returns the arrays of a linear probe that was fitted, by name; see `metadata.arrays`."""
+        return await self._runner.call(metadata.arrays, probe.onnx, has_begun=True)
 
     async def sweep(
         self, spec: ProbeSpec, batches: AsyncIterator[ProbeBatch], caller: str

@@ -103,14 +103,19 @@ class Runner:
         if not task.cancelled():
             task.exception()
 
-    async def call(self, work: Callable[..., T], *args: Any) -> T:
+    async def call(self, work: Callable[..., T], *args: Any, has_begun: bool = False) -> T:
         """Does other blocking work in a thread; it cannot be ended early.
+
+        Args:
+            work: what to do.
+            args: for it.
+            has_begun: as of `during`.
 
         Raises:
             LimitExceededError: too much work waits already.
             UnavailableError: the runner is closed.
         """
-        return await self._work.do(functools.partial(work, *args))
+        return await self._work.do(functools.partial(work, *args), has_begun=has_begun)
 
     def terminate(self) -> None:
         """Ends all runs at their next node; their callers get RunCancelledError."""
