@@ -28,6 +28,7 @@ _ATTRIBUTES = (
     "mean_",
     "classes_",
 )
+_CLASSIFIERS = [ProbeKind.RIDGE, ProbeKind.LDA, ProbeKind.MEAN_DIFFERENCE, ProbeKind.NEAREST_CENTROID]
 _CLASSES = [
     (ProbeKind.RIDGE, {}),
     (ProbeKind.RIDGE, {"alpha": 0.01, "fit_intercept": False}),
@@ -116,15 +117,7 @@ def test_classes(kind, params, seed, size, class_count):
     _assert_same(*_both(kind, Task.CLASSES, params, activations, _classes(seed, activations, class_count), size=size))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        ProbeKind.RIDGE,
-        ProbeKind.LDA,
-        ProbeKind.MEAN_DIFFERENCE,
-        ProbeKind.NEAREST_CENTROID,
-    ],
-)
+@pytest.mark.parametrize("kind", _CLASSIFIERS)
 @pytest.mark.parametrize("task", [Task.CLASSES, Task.MULTILABEL])
 def test_weights(kind, task):
     """Weights of rows and of classes count as in memory; standardisation knows those of rows only."""
@@ -147,15 +140,7 @@ def test_weights(kind, task):
         _assert_same(expected, found)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        ProbeKind.RIDGE,
-        ProbeKind.LDA,
-        ProbeKind.MEAN_DIFFERENCE,
-        ProbeKind.NEAREST_CENTROID,
-    ],
-)
+@pytest.mark.parametrize("kind", _CLASSIFIERS)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 49))
 @settings(max_examples=5, deadline=None)
 def test_several_labels(kind, seed, size):

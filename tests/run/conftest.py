@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 from onnx import TypeProto, helper
+from tests.run.sharing_sessions import OPENING
 
 from onnxscope_server.domain import Segment
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.session import Session
+from onnxscope_server.run.sharing import Sharing
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,3 +98,13 @@ def double(parsed: Callable[[str], bytes]) -> Segment:
         double (float[n] x) => (float[n] y) { y = Add(x, x) }"""
     )
     return Segment(graph, None, {}, ("y",), ("x",), {}, 1)
+
+
+@pytest.fixture
+def sharing_of(tmp_path: Path) -> Callable[..., Sharing]:
+    """Makes what shares the weights of segments, by digest."""
+
+    def make(segments: dict[str, Segment], max_bytes: int = 1 << 40) -> Sharing:
+        return Sharing(OPENING, tmp_path / "shared", segments.__getitem__, max_bytes=max_bytes)
+
+    return make
