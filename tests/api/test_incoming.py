@@ -150,3 +150,10 @@ def test_what_comes_with_rows_comes_once(calls: Calls, method: str) -> None:
     assert calls.refused_items(method, [starts(), *labels]) == "'labels' was sent twice"
     assert calls.refused_items(method, [starts(), *brings(LABEL, "one", [X])]) == "'labels' must be an array"
     assert calls.refused_items(method, [starts(), *brings(MASK, "m", [X])]) == "'m' must be an array"
+
+
+@pytest.mark.parametrize("method", STREAMS)
+def test_a_mask_that_is_no_array(calls: Calls, method: str) -> None:
+    """Lists of different lengths are none of any shape: the caller's fault, and not the server's."""
+    ragged = [np.ones(2, np.float32), np.ones(3, np.float32)]
+    assert calls.refused_items(method, [starts(), *brings(MASK, "m", ragged)]) == "'m' must be an array"

@@ -236,7 +236,9 @@ class _Inbox(incoming.Inbox[Batch]):
         if received.role == tensor_pb.VALUE_ROLE_INPUT:
             self._inputs[received.name] = received.value
         elif received.role == tensor_pb.VALUE_ROLE_MASK:
-            self._masks[received.name] = np.asarray(received.value)
+            if not isinstance(received.value, np.ndarray):
+                raise ValueInvalidError(f"{received.name!r} must be an array", value=received.name)
+            self._masks[received.name] = received.value
         else:
             raise ValueInvalidError(
                 f"{received.name!r} has role {received.role}; callers send INPUT and MASK",
