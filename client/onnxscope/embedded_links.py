@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator,
 from concurrent.futures import Future
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -129,12 +129,12 @@ class EmbeddedLink:
         self._host.close()
 
     def _groups(self, groups: AsyncGenerator[list[T], None], timeout: float | None) -> Generator[T, None, None]:
-        remaining = _deadline(timeout)
+        remaining, turns = _deadline(timeout), _Turns(groups)
         try:
-            while (group := self._host.wait(_next(groups), remaining())) is not None:
+            while (group := self._host.wait(turns.next(), remaining())) is not None:
                 yield from group
         finally:
-            self._host.wait(groups.aclose(), None)
+            self._host.wait(turns.close(), None)
 
 
 class AsyncEmbeddedLink:
@@ -231,13 +231,13 @@ class AsyncEmbeddedLink:
         groups: AsyncGenerator[list[T], None],
         timeout: float | None,  # noqa: ASYNC109  # the protocol's
     ) -> AsyncGenerator[T, None]:
-        remaining = _deadline(timeout)
+        remaining, turns = _deadline(timeout), _Turns(groups)
         try:
-            while (group := await self._run(_next(groups), remaining())) is not None:
+            while (group := await self._run(turns.next(), remaining())) is not None:
                 for event in group:
                     yield event
         finally:
-            await self._run(groups.aclose(), None)
+            await self._run(turns.close(), None)
 
     async def _run(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:  # noqa: ASYNC109  # the protocol's
         return await asyncio.wrap_future(self._host.submit(work, timeout))
@@ -253,8 +253,28 @@ def _pulled_here(batches: AsyncIterator[Sequence[SentValue]]) -> Pulled:
     return Pulled(lambda: asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pull(), loop)))
 
 
-async def _next(groups: AsyncGenerator[list[T], None]) -> list[T] | None:
-    return await anext(groups, None)
+class _Turns(Generic[T]):
+    """A generator that is asked by one coroutine of the services' loop at a time.
+
+    Who stops waiting for the next group does not wait for it to be cancelled, and no generator can be closed before.
+
+    Args:
+        groups: the generator.
+    """
+
+    def __init__(self, groups: AsyncGenerator[list[T], None]) -> None:
+        self._groups = groups
+        self._turn = asyncio.Lock()
+
+    async def next(self) -> list[T] | None:
+        """Returns the next group; None behind the last."""
+        async with self._turn:
+            return await anext(self._groups, None)
+
+    async def close(self) -> None:
+        """Ends the generator."""
+        async with self._turn:
+            await self._groups.aclose()
 
 
 def _deadline(seconds: float | None) -> Any:

@@ -123,6 +123,21 @@ def test_wrong_requests_are_refused_before_a_row_is_read(fitting: Serve) -> None
     asyncio.run(main())
 
 
+def test_rows_of_a_model_of_one_batch_size_lie_along_the_first_axis(fitting: Serve) -> None:
+    """Also behind a Reshape that only knows that size: the model can't run with another, to see which axis grows."""
+    text = """(float[4, 6] x) => (float[4, 6] y) <int64[3] split = {4, 2, 3}, int64[2] whole = {4, 6}>
+        { a = Relu (x)  b = Reshape (a, split)  h = Transpose <perm = [0, 2, 1]> (b)  y = Reshape (h, whole) }"""
+    x = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+
+    async def main() -> None:
+        async with fitting(text) as fits:
+            probes, _ = await fits.sweep(fits.spec("a", "h", "y", name="s"), cut({"x": x}, (x[:, 2] > 0) * 1, 4))
+            assert {address: probe.info.row_axis for address, probe in probes.items()} == {"a": 0, "h": 0, "y": 0}
+            assert min(probe.info.report.scores[0].value for probe in probes.values()) > 0.9
+
+    asyncio.run(main())
+
+
 def test_activations_on_disk_teach_the_same(fitting: Serve) -> None:
     """With no memory to speak of, everything goes through the store, which is gone afterwards."""
 

@@ -119,13 +119,27 @@ class Targets:
 def _assumed(points: Sequence[HookPoint]) -> Sequence[HookPoint]:
     """Returns hook points with the first axis as that of the rows where nothing could be found out.
 
+    That is so of a model that runs with one number of rows only, of every value that has so many along its first axis.
     The pass still checks that there are as many as in the input.
     """
     if all(point.batch_axis is None for point in points):
         return [point if point.kind in _WITHOUT else replace(point, batch_axis=0) for point in points]
+    declared = {_extent(point, point.batch_axis) for point in points if point.kind is Kind.INPUT}
+    fixed = declared - {None}
     return [
-        point
-        if point.batch_axis is not None or point.kind in _WITHOUT or isinstance(point.type, TensorType)
-        else replace(point, batch_axis=0)
+        replace(point, batch_axis=0)
+        if point.batch_axis is None
+        and point.kind not in _WITHOUT
+        and (not isinstance(point.type, TensorType) or _extent(point, 0) in fixed)
+        else point
         for point in points
     ]
+
+
+def _extent(point: HookPoint, axis: int | None) -> int | None:
+    """Returns the declared extent of an axis; None where it is not fixed."""
+    shape = point.type.shape if isinstance(point.type, TensorType) else None
+    if axis is None or shape is None or axis >= len(shape):
+        return None
+    extent = shape[axis]
+    return extent if isinstance(extent, int) else None
