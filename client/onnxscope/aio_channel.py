@@ -80,7 +80,7 @@ class AioGrpcLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,
-        whole: bool = False,  # noqa: ARG002  # over a network nothing is won by waiting
+        whole: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
 
@@ -88,7 +88,7 @@ class AioGrpcLink:
             messages = encode.at_once(encode.capture_requests(spec, values, sharing))
             return messages if isinstance(messages, bytes) else _asynchronous(messages)
 
-        return self._events("CaptureService/Capture", requests, timeout)
+        return self._events("CaptureService/Capture", requests, timeout, whole=whole)
 
     def stream(
         self,
@@ -130,8 +130,10 @@ class AioGrpcLink:
         name: str,
         requests: Callable[[capture_pb.Sharing | None], bytes | AsyncIterator[bytes]],
         timeout: float | None,
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[Event, None]:
-        shared = await self._sharing.begin_async(self.unary, timeout)
+        shared = await self._sharing.begin_async(self.unary, timeout, whole=whole)
         receiver = Receiver(shared, self._blocks.empty)
         messages = requests(shared.sharing if shared else None)
         try:
@@ -141,6 +143,8 @@ class AioGrpcLink:
                         await shared.arrival(response.message)
                     for event in receiver.feed(*response):
                         yield event
+                    if shared and not receiver.is_done:
+                        shared.tell()
         finally:
             if shared:
                 shared.end()

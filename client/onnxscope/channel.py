@@ -239,14 +239,14 @@ class GrpcLink:
         values: Sequence[SentValue],
         *,
         timeout: float | None,
-        whole: bool = False,  # noqa: ARG002  # over a network nothing is won by waiting
+        whole: bool = False,
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
 
         def requests(sharing: capture_pb.Sharing | None) -> bytes | Iterator[bytes]:
             return encode.at_once(encode.capture_requests(spec, values, sharing))
 
-        return self._events("CaptureService/Capture", requests, timeout)
+        return self._events("CaptureService/Capture", requests, timeout, whole=whole)
 
     def stream(
         self,
@@ -289,14 +289,18 @@ class GrpcLink:
         name: str,
         requests: Callable[[capture_pb.Sharing | None], bytes | Iterator[bytes]],
         timeout: float | None,
+        *,
+        whole: bool = False,
     ) -> Generator[Event, None, None]:
-        shared = self._sharing.begin(self.unary, timeout)
+        shared = self._sharing.begin(self.unary, timeout, whole=whole)
         receiver = Receiver(shared, self._blocks.empty)
         messages = requests(shared.sharing if shared else None)
         responses = self._responses(name, _Requests(messages), timeout)
         try:
             for response in responses:
                 yield from receiver.feed(*response)
+                if shared and not receiver.is_done:
+                    shared.tell()
         finally:
             if shared:
                 shared.end()

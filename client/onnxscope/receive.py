@@ -73,13 +73,15 @@ class Receiver:
     Args:
         shared: where large values may lie; None for messages alone.
         empty: makes an array of a shape and a dtype for a value to arrive in.
+
+    Attributes:
+        is_done: whether the last event has come.
     """
 
     def __init__(self, shared: SharedCall | None = None, empty: Callable[..., Array] = np.empty) -> None:
         self._shared = shared
         self._assembler = Assembler(empty=empty)
-        self._done = False
-        self.begun = False
+        self.is_done = False
 
     def feed(
         self, response: pb.CaptureResponse | pb.StreamCaptureResponse, data: Mapping[int, Buffer] | None = None
@@ -96,8 +98,7 @@ class Receiver:
         """
         events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.events
         for index, event in enumerate(events):
-            self.begun = True
-            if self._done:
+            if self.is_done:
                 raise InternalError("the server sent an event after `completed`")
             translated = self._translate(event, data.get(index) if data else None)
             if translated is not None:
@@ -109,7 +110,7 @@ class Receiver:
         Raises:
             StreamCutError: it did so before `completed`.
         """
-        if not self._done:
+        if not self.is_done:
             raise StreamCutError("the server's answer ended before it was complete; ask again")
 
     def _translate(self, event: pb.CaptureEvent | pb.StreamEvent, data: Buffer | None) -> Event | None:
@@ -157,7 +158,7 @@ class Receiver:
 
     def _end(self) -> None:
         self._between_values()
-        self._done = True
+        self.is_done = True
 
 
 def _timings(completed: pb.CaptureCompleted) -> dict[str, float]:

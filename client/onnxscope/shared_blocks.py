@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import itertools
 import math
 import os
@@ -19,7 +20,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,10 +78,10 @@ class Connection:
         """Whether it was ended, by either side; in a process that was forked off it always is."""
         return self._state.is_over
 
-    def begin(self) -> pb.Sharing:
+    def begin(self, *, whole: bool = False) -> pb.Sharing:
         """Returns what the first message of a call says; before, the server learns what it may use again."""
         self._state.flush()
-        return pb.Sharing(token=self._token, call=next(self._calls))
+        return pb.Sharing(token=self._token, call=next(self._calls), whole=whole)
 
     def say(self, kind: Record, number: int, count: int) -> None:
         """Says something to the server."""
@@ -107,19 +108,30 @@ class Connection:
             InternalError: the server broke the protocol.
         """
         shared, layout = start.shared, start.layout.array
-        block = self._state.block(shared.block)
-        dtype, shape = sharing.DTYPES.get(layout.data_type), tuple(layout.shape)
-        if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
+        number, offset, byte_count = shared.block, shared.offset, shared.byte_count
+        block = self._state.block(number)
+        shape = tuple(layout.shape)
+        found = _laid_out(layout.data_type, shape)
+        if found is None:
             raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
-        byte_count = math.prod(shape) * dtype.itemsize
-        is_inside = shared.offset + byte_count <= block.byte_count and shared.offset % dtype.itemsize == 0
-        if not shared.byte_count == layout.byte_count == byte_count > 0 or not is_inside:
+        dtype, extent = found
+        is_inside = offset + byte_count <= block.byte_count and offset % dtype.itemsize == 0
+        if not byte_count == layout.byte_count == extent > 0 or not is_inside:
             raise InternalError(f"the server sent {start.name!r} with an extent that its shared memory does not have")
-        return np.ndarray(shape, dtype, self._state.owner(shared.block, block), shared.offset)
+        return np.ndarray(shape, dtype, self._state.owner(number, block), offset)
 
     def close(self) -> None:
         """Ends it; arrays live on."""
         self._end()
+
+
+@functools.lru_cache(4096)
+def _laid_out(data_type: int, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int] | None:
+    """Returns the dtype and the bytes of an array; None where shared memory has no such arrays."""
+    dtype = sharing.DTYPES.get(data_type)
+    if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
+        return None
+    return dtype, math.prod(shape) * dtype.itemsize
 
 
 class _Block(NamedTuple):

@@ -27,26 +27,30 @@ class SharedCall:
 
     Args:
         connection: with the server.
+        whole: whether nothing of the answer is used before all of it has come.
 
     Attributes:
         sharing: what the call's first message says of it.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, whole: bool) -> None:
         self._connection = connection
-        self.sharing = connection.begin()
+        self.sharing = connection.begin(whole=whole)
         self._count = 0
         self._untold_bytes = 0
 
     def array(self, start: ValueStart) -> Array:
-        """As `Connection.array`; tells the server how far the call has come."""
+        """As `Connection.array`."""
         array = self._connection.array(start)
         self._count += 1
         self._untold_bytes += array.nbytes
+        return array
+
+    def tell(self) -> None:
+        """Tells the server how far the call has come, where it may wait for that: after every response but the last."""
         if self._untold_bytes >= TAKEN_BYTES:
             self._untold_bytes = 0
             self._connection.say(Record.TAKEN, self.sharing.call, self._count)
-        return array
 
     async def arrival(self, response: pb.CaptureResponse | pb.StreamCaptureResponse) -> None:
         """Waits for the memory that a response names, so that `array` has nothing to wait for.
@@ -78,12 +82,13 @@ class Sharing:
         self._lock = threading.Lock()
         self._async_lock = asyncio.Lock()
 
-    def begin(self, unary: Callable[..., Any], timeout: float | None) -> SharedCall | None:
+    def begin(self, unary: Callable[..., Any], timeout: float | None, *, whole: bool = False) -> SharedCall | None:
         """Returns what a call may share; None for nothing.
 
         Args:
             unary: the link's.
             timeout: the call's.
+            whole: whether nothing of the answer is used before all of it has come.
         """
         if self._asks:
             with self._lock:
@@ -92,9 +97,15 @@ class Sharing:
                         self._connect(unary(_METHOD, pb.OpenSharedMemoryRequest(), timeout=_limited(timeout)))
                     except OnnxscopeError as error:
                         self._failed(error)
-        return self._call()
+        return self._call(whole=whole)
 
-    async def begin_async(self, unary: Callable[..., Awaitable[Any]], timeout: float | None) -> SharedCall | None:  # noqa: ASYNC109  # gRPC keeps it
+    async def begin_async(
+        self,
+        unary: Callable[..., Awaitable[Any]],
+        timeout: float | None,  # noqa: ASYNC109  # gRPC keeps it
+        *,
+        whole: bool = False,
+    ) -> SharedCall | None:
         """As `begin`, with an asynchronous link's `unary`."""
         if self._asks:
             async with self._async_lock:
@@ -104,7 +115,7 @@ class Sharing:
                         await asyncio.to_thread(self._connect, offer)
                     except OnnxscopeError as error:
                         self._failed(error)
-        return self._call()
+        return self._call(whole=whole)
 
     def close(self) -> None:
         """Ends the connection; arrays live on."""
@@ -116,9 +127,9 @@ class Sharing:
     def _asks(self) -> bool:
         return not self._is_off and (self._connection is None or self._connection.is_over)
 
-    def _call(self) -> SharedCall | None:
+    def _call(self, *, whole: bool) -> SharedCall | None:
         connection = self._connection
-        return None if connection is None or connection.is_over else SharedCall(connection)
+        return None if connection is None or connection.is_over else SharedCall(connection, whole=whole)
 
     def _connect(self, offer: pb.OpenSharedMemoryResponse) -> None:
         from onnxscope.shared_blocks import connect  # noqa: PLC0415  # for Linux alone

@@ -24,7 +24,7 @@ class Connection:
         self.is_over = False
         self.said: list[tuple[Record, int, int]] = []
 
-    def begin(self) -> pb.Sharing:
+    def begin(self, *, whole: bool) -> pb.Sharing:
         """Begins a call."""
         return pb.Sharing(token=b"t" * 16, call=1)
 

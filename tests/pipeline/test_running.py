@@ -110,6 +110,25 @@ def test_parts_come_in_the_order_of_the_segments(chain_of: Make, memory: Any) ->
     asyncio.run(work())
 
 
+def test_who_needs_the_whole_gets_it_together(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it lies in the caller's memory: of what does not, no more waits than for anybody."""
+    made = chain_of(_LONG)
+    monkeypatch.setattr(running, "_PARTS_BYTES", 0)
+
+    async def work() -> None:
+        seen = ShapesSeen()
+        call = Call({"x": X}, {}, _memory, whole=True)
+        async with _runner() as runner:
+            first, *others = [await _all(runner, made, call, seen) for _ in range(3)]
+        assert len(first) == len(made[0].segments)
+        for parts in others:
+            (part,) = parts
+            assert list(part.activations) == [*(f"v{index}" for index in range(9)), "y"]
+            np.testing.assert_array_equal(part.outputs["y"], X)  # type: ignore[arg-type]
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("by_reference", [True, False])
 def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_reference: bool) -> None:
     """What later segments read is given when they have read it: memory of the caller's, or arrays as they are."""

@@ -223,12 +223,14 @@ class OpenSharedMemoryResponse(_message.Message):
     def __init__(self, socket_id: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
 
 class Sharing(_message.Message):
-    __slots__ = ("token", "call")
+    __slots__ = ("token", "call", "whole")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     call: int
-    def __init__(self, token: _Optional[bytes] = ..., call: _Optional[int] = ...) -> None: ...
+    whole: bool
+    def __init__(self, token: _Optional[bytes] = ..., call: _Optional[int] = ..., whole: bool = ...) -> None: ...
 
 class CaptureRequest(_message.Message):
     __slots__ = ("spec", "inputs", "sharing", "last")

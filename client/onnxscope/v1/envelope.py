@@ -41,6 +41,14 @@ _DATA = {
 }
 
 
+_SHARED = _key(pb.ValueStart.DESCRIPTOR.fields_by_name["shared"].number)
+_SHARED_KEYS = [
+    bytes([pb.SharedBytes.DESCRIPTOR.fields_by_name[name].number << 3 | _NUMBER])
+    for name in ("block", "offset", "byte_count")
+]
+_ONE_BYTE = [bytes([number]) for number in range(_CONTINUED)]
+
+
 class Carried(NamedTuple):
     """A message as it came.
 
@@ -70,6 +78,7 @@ class Envelope:
             keys.append(_key(field.number))
             descriptor = field.message_type
         self._keys = tuple(keys)
+        self._start_keys = (*keys, _START)
 
     def packed(self, items: Iterable[Message | Part], opening: bytes = b"", closing: bytes = b"") -> Iterator[bytes]:
         """Yields messages whose items are these, in order, serialised; small ones share a message.
@@ -109,7 +118,9 @@ class Envelope:
         if part.header is None:
             return (_before(self._keys, _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString(), size), part.data)
         if isinstance(part.header, bytes):
-            return (_before_start(self._keys, part.header, size), part.data)
+            # of what lies in shared memory the header says where, and is another each time
+            before = _before_start(self._keys, part.header, size) if size else _within(self._start_keys, part.header)
+            return (before, part.data)
         return (_before(self._keys, _START, part.header.SerializeToString(), size), part.data)
 
     def parse(self, raw: bytes) -> Carried:
@@ -216,7 +227,15 @@ def _read_varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
     raise _UnusualError
 
 
+def shared_at(block: int, offset: int, byte_count: int) -> bytes:
+    """Returns the field of a `ValueStart` that says where in shared memory the value lies, serialised."""
+    numbers = zip(_SHARED_KEYS, (block, offset, byte_count), strict=True)
+    return _within((_SHARED,), b"".join(key + _varint(number) for key, number in numbers if number))
+
+
 def _varint(number: int) -> bytes:
+    if number < _CONTINUED:
+        return _ONE_BYTE[number]
     written = bytearray()
     while number >= _CONTINUED:
         written.append(number & ~_CONTINUED & 0xFF | _CONTINUED)
@@ -241,5 +260,5 @@ def _before(keys: tuple[int, ...], key: int, head: bytes, size: int) -> bytes:
 def _within(keys: Iterable[int], head: bytes, size: int = 0) -> bytes:
     """Returns what opens a field within fields, outermost first, up to `size` bytes that follow."""
     for key in reversed(tuple(keys)):
-        head = bytes([key]) + _varint(len(head) + size) + head
+        head = _ONE_BYTE[key] + _varint(len(head) + size) + head
     return head

@@ -100,21 +100,24 @@ class CaptureServicer(CaptureServiceServicer):
         share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
         inputs, masks = await self._inputs(first, requests)
-        opening = self._plan_bytes(prepared)
-        call = Call(inputs, masks, share.empty if share else None)
-        last = b""
+        is_whole = share is not None and first.message.sharing.whole
+        call = Call(inputs, masks, share.empty if share else None, whole=is_whole)
+        # what goes ahead of the next message, and the one that nothing may follow
+        ahead, last = self._plan_bytes(prepared), b""
         async with aclosing(self._batching.parts(prepared, call, context.peer())) as parts:
             async for part in parts:
-                result = await shared_values.placed(part, share)
-                for response in CAPTURE_RESPONSE.packed(value_parts(result, share), opening, _closing(result)):
+                result = await shared_values.placed(part, share, whole=is_whole)
+                for response in CAPTURE_RESPONSE.packed(value_parts(result, share), ahead, _closing(result)):
                     if last:
                         await context.write(last)
                     last = response
-                if not part.timings:
+                ahead = b""
+                if not part.timings and is_whole:
+                    ahead, last = last, b""
+                elif not part.timings:
                     await context.write(last)
                     last = b""
                 del part, result
-                opening = b""
         return last
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:

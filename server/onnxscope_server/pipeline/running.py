@@ -11,15 +11,15 @@ from functools import partial
 from typing import Any
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Memory, Plan, Reading, Segment, Value
+from onnxscope_server.domain import Array, Memory, Output, Plan, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.result_domain import VALUE_KINDS, Result, ValueKind
-from onnxscope_server.run.readings import outputs_read, read
+from onnxscope_server.run.chain import Chain, Wanted
+from onnxscope_server.run.readings import read
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Feeds, Session
-from onnxscope_server.run.sessions import Chain
 from onnxscope_server.run.values import Handle
 
 # what may wait to be taken before the next segment runs
@@ -39,6 +39,7 @@ class Call:
         memory: where activations and outputs are best written; None for onnxruntime's own memory.
         kept: outputs that are read after they were yielded, and so are not written there.
         by_reference: whether the caller gets arrays as they are, and may write to them; they are copied else.
+        whole: whether the caller needs all of it, so that what lies in `memory` may come together.
     """
 
     inputs: Mapping[str, Value]
@@ -46,6 +47,7 @@ class Call:
     memory: Memory | None = None
     kept: Collection[str] = ()
     by_reference: bool = False
+    whole: bool = False
 
 
 async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen) -> AsyncGenerator[Result, None]:
@@ -135,17 +137,16 @@ def _waking(wake: asyncio.Event) -> Callable[[], object]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A value to bring: its kind as `Result` names it, and how to read it; None for the output of its name."""
+class _Part:
+    """What a segment has brought.
 
-    kind: ValueKind
-    name: str
-    reading: Reading | None
+    Attributes:
+        result: the values.
+        loose_bytes: of those that lie in no memory of the caller's.
+    """
 
-    @property
-    def names(self) -> Collection[str]:
-        """The outputs of segments that it is read from."""
-        return (self.name,) if self.reading is None else tuple(outputs_read(self.reading))
+    result: Result
+    loose_bytes: int
 
 
 class _Walk:
@@ -173,44 +174,49 @@ class _Walk:
         self._values: dict[str, Value] = {}
         # of those, what the caller may write to and is read again
         self._lent: set[str] = set()
-        self._postponed: list[_Wanted] = []
+        self._postponed: list[Wanted] = []
         self._at = 0
-        self.parts: deque[Result] = deque()
+        # bytes that the last segment wrote into the caller's memory
+        self._placed_bytes = 0
+        self.parts: deque[_Part] = deque()
         self.is_done = False
 
     @property
     def has_room(self) -> bool:
         """Whether another segment may run before something is taken."""
         waiting = tuple(self.parts)
-        return len(waiting) < _PARTS and sum(part.byte_count for part in waiting) <= _PARTS_BYTES
+        if self._call.whole:
+            return sum(part.loose_bytes for part in waiting) <= _PARTS_BYTES
+        return len(waiting) < _PARTS and sum(part.result.byte_count for part in waiting) <= _PARTS_BYTES
 
     def taken(self) -> Result:
         """Takes the next part; of those in the caller's memory all that are there, which are as quickly told of."""
-        part = self.parts.popleft()
+        part = self.parts.popleft().result
         if self._call.memory is None or not self.parts:
             return part
         parts = [part]
         while self.parts:
-            parts.append(self.parts.popleft())
+            parts.append(self.parts.popleft().result)
         return merged(parts)
 
     def go(self, tell: Callable[[], object], options: Any) -> None:
         """Runs segments while there is room for what they bring.
 
         Args:
-            tell: called when another part is there.
+            tell: called when another part is there; where the caller needs the whole, behind the last.
             options: for onnxruntime's runs.
         """
         while not self.is_done and self.has_room:
             part = self.step(options)
             self._at += 1
             if any(part.values.values()):
-                self.parts.append(part)
+                self.parts.append(_Part(part, max(0, part.byte_count - self._placed_bytes)))
             del part
             if self._at == len(self._chain.segments):
                 # never back to False: the caller's loop sets it too
                 self.is_done = True
-            tell()
+            if self.is_done or not self._call.whole:
+                tell()
 
     def step(self, options: Any) -> Result:
         """Runs one segment; returns what it brings."""
@@ -221,24 +227,18 @@ class _Walk:
         needed = self._chain.needed_after[self._at]
         self._lent = {name for name in (*self._lent, *written) if name in needed}
         self._values |= made
-        part = self._read(segment)
+        part = self._read()
         kept = needed.union(*(one.names for one in self._postponed))
         self._values = {name: value for name, value in self._values.items() if name in kept}
         self._handles = {name: handle for name, handle in (self._handles | handed).items() if name in needed}
         return part
 
-    def _read(self, segment: Segment) -> Result:
+    def _read(self) -> Result:
         """Reads what a segment brings, and what waited.
 
         A value to which the caller may write waits for the segments that still read it.
         """
-        wanted = [
-            *self._postponed,
-            *(_Wanted("activations", name, reading) for name, reading in segment.captures.items()),
-            *(_Wanted("scalings", name, reading) for name, reading in segment.scalings.items()),
-            *(_Wanted("probes", name, reading) for name, reading in segment.probes.items()),
-            *(_Wanted("outputs", name, None) for name in segment.outputs),
-        ]
+        wanted = [*self._postponed, *self._chain.wanted[self._at]]
         self._postponed = []
         found: dict[ValueKind, dict[str, Value]] = {kind: {} for kind in VALUE_KINDS}
         for one in wanted:
@@ -248,9 +248,9 @@ class _Walk:
                 self._postponed.append(one)
         return Result.of(found)
 
-    def _value(self, wanted: _Wanted) -> Value:
-        if wanted.reading is None:
-            return self._values[wanted.name]
+    def _value(self, wanted: Wanted) -> Value:
+        if isinstance(wanted.reading, Output):
+            return self._values[wanted.reading.name]
         type_ = self._types.get(wanted.name) if wanted.kind == "activations" else None
         return read(wanted.reading, self._values, type_)
 
@@ -259,7 +259,7 @@ class _Walk:
     ) -> tuple[dict[str, Value], dict[str, Handle], Collection[str]]:
         """Runs a session, into the caller's memory where shapes are known; returns too what the caller may write to."""
         handed, fetches = session.segment.handed, list(session.outputs)
-        memory = self._call.memory
+        memory, self._placed_bytes = self._call.memory, 0
         if memory is None:
             return *session.run_on(feeds, fetches, options, None, handed), handed if self._call.by_reference else ()
         given = input_shapes(self._call.inputs)
@@ -272,7 +272,9 @@ class _Walk:
             self._seen.forget(session)
             return *found, ()
         self._seen.learn(session, given, made)
-        return made, handles, [name for name, array in into.items() if made[name] is array]
+        written = [name for name, array in into.items() if made[name] is array]
+        self._placed_bytes = sum(into[name].nbytes for name in written)
+        return made, handles, written
 
 
 def merged(parts: Sequence[Result]) -> Result:

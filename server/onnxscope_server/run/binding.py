@@ -43,9 +43,8 @@ def targets(into: Mapping[str, Array], outputs: Mapping[str, ValueType | None]) 
 
 def _takes(array: Array, data_type: DataType) -> bool:
     whole_bytes = data_type is not DataType.STRING and not is_packed(data_type)
-    laid_out = array.flags.c_contiguous and array.flags.writeable
     # without elements there is nothing to write, and no pointer to recognise
-    return whole_bytes and laid_out and array.dtype == DTYPES[data_type] and array.size > 0
+    return whole_bytes and array.flags.carray and array.dtype == DTYPES[data_type] and array.size > 0
 
 
 def run_bound(

@@ -5,17 +5,36 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from onnxscope_server.catalog.shared_weights import Placed
-from onnxscope_server.domain import Segment
+from onnxscope_server.domain import Output, Reading, Segment
+from onnxscope_server.result_domain import ValueKind
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.readings import outputs_read
 from onnxscope_server.run.session import Fingerprint, Session
 
 # of a session that may be made twice
 _SMALL_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A value that a segment brings.
+
+    Attributes:
+        kind: as `Result` names it.
+        name: of the value.
+        reading: how it is read.
+        names: the outputs of segments that it is read from.
+    """
+
+    kind: ValueKind
+    name: str
+    reading: Reading
+    names: tuple[str, ...]
 
 
 class Chain:
@@ -93,6 +112,11 @@ class Chain:
                 later.update(outputs_read(reading))
         return tuple(reversed(needed))
 
+    @functools.cached_property
+    def wanted(self) -> tuple[tuple[Wanted, ...], ...]:
+        """For each segment what it brings."""
+        return tuple(tuple(_wanted(segment)) for segment in self.segments)
+
     def is_made(self) -> bool:
         """Tells whether all sessions are there."""
         return None not in self._sessions
@@ -144,3 +168,16 @@ class Chain:
         for index in range(len(self.segments)):
             known |= self.session(index).cones(known)
         return known
+
+
+def _wanted(segment: Segment) -> Iterator[Wanted]:
+    outputs = {name: Output(name) for name in segment.outputs}
+    kinds: tuple[tuple[ValueKind, Mapping[str, Reading]], ...] = (
+        ("activations", segment.captures),
+        ("scalings", segment.scalings),
+        ("probes", segment.probes),
+        ("outputs", outputs),
+    )
+    for kind, readings in kinds:
+        for name, reading in readings.items():
+            yield Wanted(kind, name, reading, tuple(outputs_read(reading)))

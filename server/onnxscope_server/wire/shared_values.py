@@ -9,19 +9,22 @@ import numpy as np
 
 from onnxscope.v1 import codec, sharing
 from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.envelope import shared_at
 from onnxscope_server.domain import Array, Value
 from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.share import Share
 
 
-async def placed(result: Result, share: Share | None) -> Result:
+async def placed(result: Result, share: Share | None, *, whole: bool = False) -> Result:
     """Returns a result whose large arrays lie in shared memory, each in a block of its own, as far as there is room.
 
-    Where there are any, it waits until the client has taken enough of what it was given before.
+    Where there are any, it waits until the client has taken enough of what it was given before; not where the client
+    waits for the whole.
 
     Args:
         result: what will be sent; nobody else reads those of its arrays that lie in shared memory.
         share: of the call; None where nothing is shared.
+        whole: whether the client uses nothing before all has come.
     """
     if share is None:
         return result
@@ -38,7 +41,7 @@ async def placed(result: Result, share: Share | None) -> Result:
         for name, value in group.items()
         if isinstance(value, np.ndarray) and _must_move(value, share, taken)
     ]
-    if taken or pending:
+    if (taken or pending) and not whole:
         await share.room()
     if not pending:
         return result
@@ -51,10 +54,8 @@ def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None
     location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
     if location is None or not isinstance(value, np.ndarray):
         return None
-    shared = pb.SharedBytes(block=location.block, offset=location.offset, byte_count=location.byte_count)
     # a message's bytes behind another's are both in one
-    lies = pb.ValueStart(shared=shared).SerializeToString()
-    return codec.Part(codec.array_header(role, name, value.dtype, value.shape) + lies, 0, b"")
+    return codec.Part(codec.array_header(role, name, value.dtype, value.shape) + shared_at(*location), 0, b"")
 
 
 def _must_move(value: Array, share: Share, taken: set[int]) -> bool:

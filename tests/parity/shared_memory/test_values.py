@@ -13,7 +13,7 @@ import onnxscope
 import onnxscope.aio
 from onnxscope.channel import Address, GrpcLink
 from onnxscope.encode import SentValue
-from onnxscope.receive import Arrived, Completed
+from onnxscope.receive import Arrived, Completed, Receiver
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import sharing
 from onnxscope.v1.tensor_pb2 import VALUE_ROLE_INPUT
@@ -113,6 +113,28 @@ def test_outputs_are_compared_before_anybody_writes_to_them(server: str, gelu: b
     assert len(set(found)) == 1
     assert found[0] is not None
     assert np.isfinite(found[0])
+
+
+@pytest.mark.parametrize("rows", [10_000, 400_000])
+def test_who_waits_for_the_whole_is_told_of_it_once(
+    server: str, chain: bytes, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """In one message from the second call on, however large; the first, which is copied, is not held up by that."""
+    x = rng.random((rows, 3), dtype=np.float32)
+    messages: list[Any] = []
+    feed = Receiver.feed
+
+    def noting(self: Receiver, response: Any, *rest: Any) -> Any:
+        messages.append(response)
+        return feed(self, response, *rest)
+
+    monkeypatch.setattr(Receiver, "feed", noting)
+    with onnxscope.connect(server) as scope:
+        model = scope.load(chain)
+        for _ in range(4):
+            messages.clear()
+            check(model.capture(x, at="*"), x)
+        assert len(messages) == 1
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 20])
