@@ -46,6 +46,7 @@ from onnxscope_server.probes import metadata
 from onnxscope_server.rewrite.build import unmodified
 from onnxscope_server.rewrite.fingerprint import cones_of_file
 from onnxscope_server.run.environment import check_providers
+from onnxscope_server.run.home import Home, first_core
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.predictor import predictor
 from onnxscope_server.run.runner import Runner
@@ -106,7 +107,8 @@ class Services:
             read_probe=metadata.read,
             probe_limits=ProbeLimits(settings.max_probe_bytes, settings.probe_bytes, settings.max_probes),
         )
-        runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs)
+        home = Home(first_core()) if opening.threads_are_pinned else Home()
+        runner = Runner(settings.run_threads_chosen, settings.max_waiting_runs, home)
         sharing = _sharing(settings, opening, data / "shared", catalog)
         sessions = Sessions(
             runner,

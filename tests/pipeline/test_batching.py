@@ -22,7 +22,7 @@ from tests.pipeline.callers import (
 
 from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind
 from onnxscope_server.errors import ReductionInvalidError
-from onnxscope_server.pipeline.capture import joined
+from onnxscope_server.pipeline.parts import joined
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
 from onnxscope_server.result_domain import Result

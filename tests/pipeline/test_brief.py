@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,9 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         elapsed[0] += taken[0]
         return elapsed[0]
 
-    monkeypatch.setattr("onnxscope_server.pipeline.running.CLOCKS", {False: clock, True: clock})
+    monkeypatch.setattr(
+        "onnxscope_server.pipeline.running.time", SimpleNamespace(perf_counter=clock, thread_time=clock)
+    )
     return taken
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -23,19 +23,19 @@ from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
 from onnxscope_server.pipeline.memory import Budget
-from onnxscope_server.pipeline.running import Call, merged
+from onnxscope_server.pipeline.parts import Key, joined, keys, without
+from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
 from onnxscope_server.plan.cost import cost
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.plan.planner import plan as make_plan
-from onnxscope_server.result_domain import Fidelity, Result, ValueKind
+from onnxscope_server.result_domain import Fidelity, Result
 from onnxscope_server.rewrite.build import build, build_segments, unmodified
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.sessions import Chain, Sessions
 
 _PLANS_KEPT = 1024
 _PlanKey: TypeAlias = tuple[str, CaptureSpec, tuple[str, ...]]
-_Key: TypeAlias = tuple[ValueKind, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ class Captures:
         self._plans: OrderedDict[_PlanKey, Plan] = OrderedDict()
         self._seen = ShapesSeen()
         self._brief = BriefRuns()
+        # plans that need no run of the unmodified model beside theirs, and what is known of their fidelity
+        self._alone: OrderedDict[Plan, Fidelity] = OrderedDict()
         # plans that don't run as they are, or not as well, and what runs instead
         self._instead: OrderedDict[Plan, Plan] = OrderedDict()
 
@@ -103,7 +105,14 @@ class Captures:
         start = time.perf_counter()
         found = self._at_hand(spec)
         entry, model, plan = found if found is not None else await self._runner.call(self._resolve, spec)
-        return await self._ready(entry, model, self._best(plan), time.perf_counter() - start)
+        plan = self._best(plan)
+        fidelity = self._alone.get(plan)
+        watched = self._sessions.at_hand(plan, exact=plan.exact) if fidelity is not None else None
+        if watched is None or fidelity is None:
+            return await self._ready(entry, model, plan, time.perf_counter() - start)
+        return Prepared(
+            entry, model, plan, watched, None, fidelity, {"plan": time.perf_counter() - start, "session": 0.0}
+        )
 
     async def prepare_as(self, prepared: Prepared, model: CatalogModel) -> Prepared:
         """Does what `prepare` does, for a model of the same graph as another one that was prepared.
@@ -140,6 +149,10 @@ class Captures:
         elif plan.outputs is not OutputMode.NONE:
             plain = await self._plain(model, exact=plan.exact)
         timings = {"plan": planning, "session": time.perf_counter() - start}
+        if watched is not None and plain is None:
+            self._alone[plan] = fidelity
+            while len(self._alone) > _PLANS_KEPT:
+                self._alone.popitem(last=False)
         return Prepared(entry, model, plan, watched, plain, fidelity, timings)
 
     async def _better(
@@ -159,6 +172,31 @@ class Captures:
         """Returns what a prepared plan brings for inputs of these shapes."""
         chain = prepared.watched or prepared.plain
         return cost(prepared.model, prepared.plan, shapes, chain.node_count if chain else 0)
+
+    def briefly(self, prepared: Prepared, call: Call) -> Result | None:
+        """Does what `run` does where that takes less time than to hand it to a thread.
+
+        Returns:
+            None for all that may take longer, or that fails: `run` does that, and knows other ways.
+
+        Raises:
+            InputMismatchError: the inputs are not what the model declares.
+        """
+        plan, chain, model = prepared.plan, prepared.watched, prepared.model
+        if chain is None or not prepared.is_one_run or not self._budget.fits(plan, call.inputs):
+            return None
+        if plan in self._instead or unused_slots.filled(model, plan):
+            return None
+        check(model, call.inputs)
+        start = time.perf_counter()
+        try:
+            result = running.briefly(self._runner, chain, plan, call, self._seen, self._brief, model)
+        except (RunFailedError, ModelInvalidError):
+            return None
+        if result is None:
+            return None
+        timings = {**prepared.timings, "run": time.perf_counter() - start}
+        return replace(result, timings=timings, fidelity=prepared.fidelity)
 
     async def run(self, prepared: Prepared, call: Call) -> Result:
         """Runs a prepared plan on one batch and gathers what it brings.
@@ -190,7 +228,7 @@ class Captures:
                 async for part in parts:
                     if part.timings and len(groups) > 1:
                         ends.append(Result({}, {}, timings=part.timings, fidelity=part.fidelity))
-                        if _keys(part):
+                        if keys(part):
                             yield replace(part, timings={}, fidelity=Fidelity())
                     else:
                         yield part
@@ -219,11 +257,11 @@ class Captures:
         """Runs a plan; where that fails, maybe for how it was rewritten, in another way for what is missing."""
         plan = self._best(prepared.plan)
         ready = prepared if plan is prepared.plan else await self._ready_as(prepared, plan)
-        sent: set[_Key] = set()
+        sent: set[Key] = set()
         try:
             async with aclosing(self._parts(ready, call)) as parts:
                 async for part in parts:
-                    sent |= _keys(part)
+                    sent |= keys(part)
                     yield part
                 return
         except (RunFailedError, ModelInvalidError) as error:
@@ -232,8 +270,8 @@ class Captures:
             try:
                 async with aclosing(self._parts(await self._ready_as(prepared, other), call)) as parts:
                     async for part in parts:
-                        missing = _without(part, sent)
-                        sent |= _keys(missing)
+                        missing = without(part, sent)
+                        sent |= keys(missing)
                         yield missing
             except (RunFailedError, ModelInvalidError, NotImplementedYetError):
                 continue
@@ -332,36 +370,9 @@ class Captures:
         )
 
 
-def joined(results: Sequence[Result]) -> Result:
-    """Returns results of one run, in whatever pieces they came, as one; those with timings are ends of groups."""
-    if len(results) == 1:
-        return results[0]
-    ends = [result for result in results if result.timings]
-    stages = dict.fromkeys(stage for end in ends for stage in end.timings)
-    return replace(
-        merged(results),
-        timings={stage: sum(end.timings.get(stage, 0.0) for end in ends) for stage in stages},
-        # the first group brings the outputs
-        fidelity=ends[0].fidelity,
-    )
-
-
 def _key_of(model: CatalogModel, spec: CaptureSpec, probes: Sequence[ProbeEntry]) -> _PlanKey:
     """Returns what a plan depends on: a name may stand for another probe the next time."""
     return model.digest, spec, tuple(probe.digest for probe in probes)
-
-
-def _keys(part: Result) -> set[_Key]:
-    return {(kind, name) for kind, values in part.values.items() for name in values}
-
-
-def _without(part: Result, sent: Collection[_Key]) -> Result:
-    """Returns a part without those values that were sent already."""
-    missing = {
-        kind: {name: value for name, value in values.items() if (kind, name) not in sent}
-        for kind, values in part.values.items()
-    }
-    return Result.of(missing, part.timings, part.fidelity)
 
 
 def _variants(plan: Plan) -> tuple[Plan, Plan]:

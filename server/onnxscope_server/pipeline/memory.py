@@ -11,6 +11,7 @@ import numpy as np
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Array, Capture, OutputMode, Plan, TensorType, Value, ValueType
 from onnxscope_server.errors import LimitExceededError, OnnxscopeServerError
+from onnxscope_server.pipeline.shapes_seen import input_shapes
 from onnxscope_server.plan.cost import bytes_of, cost
 from onnxscope_server.plan.reductions import reduced
 from onnxscope_server.result_domain import bytes_held
@@ -57,6 +58,10 @@ class Budget:
         while len(self._grown) > _GROWN_KEPT:
             self._grown.popitem(last=False)
 
+    def fits(self, plan: Plan, inputs: Mapping[str, Value]) -> bool:
+        """Tells whether a plan is known to fit as it is, for inputs of these shapes."""
+        return (plan, input_shapes(inputs)) in self._fits
+
     async def groups(self, model: CatalogModel, plan: Plan, inputs: Mapping[str, Value]) -> tuple[Plan, ...]:
         """Splits a plan where all of it would not fit.
 
@@ -71,10 +76,10 @@ class Budget:
         Raises:
             LimitExceededError: a single activation of known size is larger than the budget.
         """
+        if self.fits(plan, inputs):
+            return (plan,)
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         shapes = {name: value.shape for name, value in arrays.items()}
-        if (plan, tuple(shapes.items())) in self._fits:
-            return (plan,)
         values = cost(model, plan, shapes, 0).values[: len(plan.captures)]
         sizes = {value.name: value.byte_count for value in values}
         given = max(1, sum(map(bytes_held, inputs.values())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Array, Memory, Output, Plan, Segment, Value
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
+from onnxscope_server.pipeline.parts import merged
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
 from onnxscope_server.result_domain import VALUE_KINDS, Result, ValueKind
 from onnxscope_server.run.chain import Chain, Wanted
@@ -25,8 +26,6 @@ from onnxscope_server.run.values import Handle
 # what may wait to be taken before the next segment runs
 _PARTS = 8
 _PARTS_BYTES = 24 << 20
-# by whether the loop does a run: in a thread, waiting for the interpreter is none of its time
-CLOCKS = {True: time.perf_counter, False: time.thread_time}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,19 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
             await asyncio.gather(going, return_exceptions=True)
 
 
+def briefly(
+    runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, brief: BriefRuns, model: CatalogModel
+) -> Result | None:
+    """Does what `at_once` does for a run that is known to be brief, in the thread that calls; None for any other."""
+    session, given = chain.session(0), shapes_of(call.inputs, call.masks)
+    if given is None or not session.is_on_cpu or not brief.has(session, given):
+        return None
+    if brief.wants_single(session, given):
+        runner.begin(brief.find_single, chain, given, feeds_of(chain.segments[0], call.inputs, call.masks))
+    walk = _Walk(chain, plan, replace(call, memory=None), seen, brief.single(session, given))
+    return runner.here(brief.timed(session, given, lambda: model.is_steady, walk.step, time.perf_counter))
+
+
 async def at_once(
     runner: Runner, chain: Chain, plan: Plan, call: Call, seen: ShapesSeen, brief: BriefRuns, model: CatalogModel
 ) -> Result:
@@ -117,18 +129,15 @@ async def at_once(
     Raises:
         As `run`.
     """
+    result = briefly(runner, chain, plan, call, seen, brief, model)
+    if result is not None:
+        return result
     session, given = chain.session(0), shapes_of(call.inputs, call.masks)
+    walk = _Walk(chain, plan, call, seen)
     if given is None or not session.is_on_cpu:
-        return await runner.during(_Walk(chain, plan, call, seen).step)
-    is_brief = brief.has(session, given)
-    if is_brief:
-        if brief.wants_single(session, given):
-            runner.begin(brief.find_single, chain, given, feeds_of(chain.segments[0], call.inputs, call.masks))
-        walk = _Walk(chain, plan, replace(call, memory=None), seen, brief.single(session, given))
-    else:
-        walk = _Walk(chain, plan, call, seen)
-    work = brief.timed(session, given, lambda: model.is_steady, walk.step, CLOCKS[is_brief])
-    return runner.here(work) if is_brief else await runner.during(work)
+        return await runner.during(walk.step)
+    # waiting for the interpreter is none of its time
+    return await runner.during(brief.timed(session, given, lambda: model.is_steady, walk.step, time.thread_time))
 
 
 def _waking(wake: asyncio.Event) -> Callable[[], object]:
@@ -275,13 +284,6 @@ class _Walk:
         written = [name for name, array in into.items() if made[name] is array]
         self._placed_bytes = sum(into[name].nbytes for name in written)
         return made, handles, written
-
-
-def merged(parts: Sequence[Result]) -> Result:
-    """Returns the values of parts of one run as one part, without timings and fidelity."""
-    return Result.of(
-        {kind: {name: value for part in parts for name, value in part.values[kind].items()} for kind in VALUE_KINDS}
-    )
 
 
 def feeds_of(segment: Segment, inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> dict[str, Value | Handle]:

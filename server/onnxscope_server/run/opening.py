@@ -50,6 +50,11 @@ class Opening:
         check_custom_ops(self.custom_ops)
 
     @property
+    def threads_are_pinned(self) -> bool:
+        """Whether onnxruntime pins the threads of sessions, each to a core, and leaves out the first core."""
+        return self.session_options is None and not threads_are_shared() and self.intra_op_threads == 0
+
+    @property
     def without_threads(self) -> Opening | None:
         """The same for sessions that compute in the thread that runs them; None where that can't be said, or is so."""
         if self.session_options is not None or threads_are_shared() or self.intra_op_threads == 1:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from onnxscope_server.domain import Array, Value
 from onnxscope_server.errors import OnnxscopeServerError, RunCancelledError
 from onnxscope_server.run.environment import SILENT, ort
+from onnxscope_server.run.home import Home
 from onnxscope_server.run.pool import Pool
 from onnxscope_server.run.session import Feeds, Session
 
@@ -22,9 +23,11 @@ class Runner:
     Args:
         threads: runs that go on at the same time; as much other work may go on beside them.
         queue: runs that may wait for a thread.
+        home: the core that one of the runs is kept on; None for no such core.
     """
 
-    def __init__(self, threads: int, queue: int) -> None:
+    def __init__(self, threads: int, queue: int, home: Home | None = None) -> None:
+        self._home = home or Home()
         self._runs = Pool("onnxscope-run", threads, queue, "max_waiting_runs")
         self._work = Pool("onnxscope-work", threads, queue, "max_waiting_runs")
         self._options = _options()
@@ -78,9 +81,13 @@ class Runner:
 
         self._active.add(options)
         try:
-            return await self._runs.do(functools.partial(_run, work, options), stop, has_begun=has_begun)
+            return await self._runs.do(functools.partial(self._run, work, options), stop, has_begun=has_begun)
         finally:
             self._active.discard(options)
+
+    def _run(self, work: Callable[[Any], T], options: Any) -> T:
+        with self._home.taken():
+            return _run(work, options)
 
     def here(self, work: Callable[[Any], T]) -> T:
         """Does work that runs sessions in the thread that calls: for what takes less time than a thread's change.

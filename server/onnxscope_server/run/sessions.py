@@ -139,12 +139,10 @@ class Sessions:
             OutOfMemoryError: there is not enough memory for it.
             LimitExceededError: too much work waits already.
         """
+        chain = self.at_hand(key, exact=exact, keep_optimised=keep_optimised)
+        if chain is not None:
+            return chain
         place = (key, exact)
-        kept = self._kept.get(place)
-        if kept is not None and (kept.chain.keeps_optimised or not keep_optimised):
-            self._kept.move_to_end(place)
-            self.counts.hits += 1
-            return kept.chain
         self.counts.misses += 1
         making = self._making.get(place)
         if making is None or (keep_optimised and not making.keeps_optimised):
@@ -152,6 +150,16 @@ class Sessions:
             making = self._making[place] = _Making(digest, keep_optimised, task)
             task.add_done_callback(_read)
         return await asyncio.shield(making.task)
+
+    def at_hand(self, key: Hashable, *, exact: bool, keep_optimised: bool = False) -> Chain | None:
+        """Does what `get` does where the chain is there; None where it has to be made."""
+        place = (key, exact)
+        kept = self._kept.get(place)
+        if kept is None or (keep_optimised and not kept.chain.keeps_optimised):
+            return None
+        self._kept.move_to_end(place)
+        self.counts.hits += 1
+        return kept.chain
 
     def release(self, key: Hashable, *, exact: bool) -> None:
         """Forgets one chain; it lives on until its last run has ended."""

@@ -30,7 +30,7 @@ from onnxscope_server.errors import LimitExceededError, RunCancelledError, Unava
 from onnxscope_server.pipeline.batching.joining import Joint, Kind, joined, kind_of
 from onnxscope_server.pipeline.batching.turns import Turns
 from onnxscope_server.pipeline.capture import Captures, Prepared
-from onnxscope_server.pipeline.capture import joined as gathered
+from onnxscope_server.pipeline.parts import joined as gathered
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.plan.inputs import check
 from onnxscope_server.result_domain import Result
@@ -127,6 +127,10 @@ class Batching:
         """Does what `Captures.parts` does, together with others that ask for the same; see `run`."""
         found = self._lane(prepared, call)
         if found is None:
+            brief = self._captures.briefly(prepared, call)
+            if brief is not None:
+                yield brief
+                return
             async with aclosing(self._captures.parts(prepared, call)) as parts:
                 async for part in parts:
                     yield part
@@ -151,7 +155,7 @@ class Batching:
         """
         found = self._lane(prepared, call)
         if found is None:
-            return await self._captures.run(prepared, call)
+            return self._captures.briefly(prepared, call) or await self._captures.run(prepared, call)
         return await self._queued(prepared, call, caller, found)
 
     async def _queued(self, prepared: Prepared, call: Call, caller: str, found: tuple[_Lane, int]) -> Result:
