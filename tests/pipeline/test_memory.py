@@ -15,8 +15,8 @@ from onnx import parser
 from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.domain import Capture, DataType, OutputMode, Plan, TensorType
 from onnxscope_server.errors import LimitExceededError
-from onnxscope_server.pipeline.parts import joined
 from onnxscope_server.pipeline.memory import Budget
+from onnxscope_server.pipeline.parts import joined
 from onnxscope_server.plan.element_types import byte_count
 from onnxscope_server.result_domain import Fidelity, Result
 
