@@ -16,8 +16,9 @@ from onnxscope import encode
 from onnxscope.blocks import Blocks
 from onnxscope.channel import Address, Methods, closed, translate
 from onnxscope.encode import SentValue
+from onnxscope.errors import UnavailableError
 from onnxscope.receive import Event, Receiver
-from onnxscope.sharing import Sharing
+from onnxscope.sharing import SharedCall, Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
@@ -84,8 +85,8 @@ class AioGrpcLink:
     ) -> AsyncGenerator[Event, None]:
         """As `Link.capture`."""
 
-        def requests(sharing: capture_pb.Sharing | None) -> bytes | AsyncIterator[bytes]:
-            messages = encode.at_once(encode.capture_requests(spec, values, sharing))
+        def requests(shared: SharedCall | None) -> bytes | AsyncIterator[bytes]:
+            messages = encode.at_once(encode.capture_requests(spec, values, shared))
             return messages if isinstance(messages, bytes) else _asynchronous(messages)
 
         return self._events("CaptureService/Capture", requests, timeout, whole=whole)
@@ -128,15 +129,34 @@ class AioGrpcLink:
     async def _events(
         self,
         name: str,
-        requests: Callable[[capture_pb.Sharing | None], bytes | AsyncIterator[bytes]],
+        requests: Callable[[SharedCall | None], bytes | AsyncIterator[bytes]],
         timeout: float | None,
         *,
         whole: bool = False,
     ) -> AsyncGenerator[Event, None]:
         shared = await self._sharing.begin_async(self.unary, timeout, whole=whole)
-        receiver = Receiver(shared, self._blocks.empty)
-        messages = requests(shared.sharing if shared else None)
         try:
+            async with aclosing(self._attempt(name, requests, timeout, shared)) as events:
+                async for event in events:
+                    yield event
+        except UnavailableError:
+            # the server may just have let go of the connection, and with it of what lay there
+            if shared is None or not shared.has_placed:
+                raise
+            async with aclosing(self._attempt(name, requests, timeout, None)) as events:
+                async for event in events:
+                    yield event
+
+    async def _attempt(
+        self,
+        name: str,
+        requests: Callable[[SharedCall | None], bytes | AsyncIterator[bytes]],
+        timeout: float | None,
+        shared: SharedCall | None,
+    ) -> AsyncGenerator[Event, None]:
+        receiver = Receiver(shared, self._blocks.empty)
+        try:
+            messages = requests(shared)
             async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
                 async for response in responses:
                     if shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from onnxscope.encode import SentValue
 from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError
 from onnxscope.receive import Event, Receiver
 from onnxscope.rpc_errors import from_rpc
-from onnxscope.sharing import Sharing
+from onnxscope.sharing import SharedCall, Sharing
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
@@ -243,8 +244,8 @@ class GrpcLink:
     ) -> Generator[Event, None, None]:
         """As `Link.capture`."""
 
-        def requests(sharing: capture_pb.Sharing | None) -> bytes | Iterator[bytes]:
-            return encode.at_once(encode.capture_requests(spec, values, sharing))
+        def requests(shared: SharedCall | None) -> bytes | Iterator[bytes]:
+            return encode.at_once(encode.capture_requests(spec, values, shared))
 
         return self._events("CaptureService/Capture", requests, timeout, whole=whole)
 
@@ -287,24 +288,37 @@ class GrpcLink:
     def _events(
         self,
         name: str,
-        requests: Callable[[capture_pb.Sharing | None], bytes | Iterator[bytes]],
+        requests: Callable[[SharedCall | None], bytes | Iterator[bytes]],
         timeout: float | None,
         *,
         whole: bool = False,
     ) -> Generator[Event, None, None]:
         shared = self._sharing.begin(self.unary, timeout, whole=whole)
-        receiver = Receiver(shared, self._blocks.empty)
-        messages = requests(shared.sharing if shared else None)
-        responses = self._responses(name, _Requests(messages), timeout)
         try:
+            yield from self._attempt(name, requests, timeout, shared)
+        except UnavailableError:
+            # the server may just have let go of the connection, and with it of what lay there
+            if shared is None or not shared.has_placed:
+                raise
+            yield from self._attempt(name, requests, timeout, None)
+
+    def _attempt(
+        self,
+        name: str,
+        requests: Callable[[SharedCall | None], bytes | Iterator[bytes]],
+        timeout: float | None,
+        shared: SharedCall | None,
+    ) -> Generator[Event, None, None]:
+        receiver = Receiver(shared, self._blocks.empty)
+        with contextlib.ExitStack() as behind:
+            if shared:
+                behind.callback(shared.end)
+            messages = requests(shared)
+            responses = behind.enter_context(contextlib.closing(self._responses(name, _Requests(messages), timeout)))
             for response in responses:
                 yield from receiver.feed(*response)
                 if shared and not receiver.is_done:
                     shared.tell()
-        finally:
-            if shared:
-                shared.end()
-            responses.close()
         receiver.finish()
 
     def _responses(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Any, None, None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from onnxscope.errors import ValueInvalidError
 from onnxscope.v1 import capture_service_pb2 as pb
@@ -16,8 +18,12 @@ from onnxscope.v1.envelope import (
     STREAM_CAPTURE_REQUEST,
     SWEEP_REQUEST,
     Envelope,
+    shared_at,
 )
 from onnxscope.v1.tensor_pb2 import ValueRole
+
+if TYPE_CHECKING:
+    from onnxscope.sharing import SharedCall
 
 _FITS: Mapping[str, Envelope] = {
     "ProbeService/FitProbe": FIT_PROBE_REQUEST,
@@ -35,11 +41,19 @@ class SentValue(NamedTuple):
 
 
 def capture_requests(
-    spec: pb.CaptureSpec, values: Iterable[SentValue], sharing: pb.Sharing | None = None
+    spec: pb.CaptureSpec,
+    values: Iterable[SentValue],
+    shared: SharedCall | None = None,
 ) -> Iterator[bytes]:
-    """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it."""
-    opening = pb.CaptureRequest(spec=spec, sharing=sharing).SerializeToString()
-    return CAPTURE_REQUEST.packed(_parts(values), opening, _LAST)
+    """Yields the messages of a capture, serialised: the spec, and as much of the values as fits beside it.
+
+    Args:
+        spec: what is asked.
+        values: inputs and masks.
+        shared: where large ones may lie; None to send all.
+    """
+    opening = pb.CaptureRequest(spec=spec, sharing=_told(shared)).SerializeToString()
+    return CAPTURE_REQUEST.packed(_parts(values, shared), opening, _LAST)
 
 
 def at_once(messages: Iterator[bytes]) -> bytes | Iterator[bytes]:
@@ -48,9 +62,9 @@ def at_once(messages: Iterator[bytes]) -> bytes | Iterator[bytes]:
     return opening[0] if len(opening) == 1 else itertools.chain(opening, messages)
 
 
-def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], sharing: pb.Sharing | None = None) -> bytes:
+def stream_opening(spec: pb.CaptureSpec, carry: Mapping[str, str], shared: SharedCall | None = None) -> bytes:
     """Returns the first message of a stream, so that the server plans while the first batch is made."""
-    return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=sharing).SerializeToString()
+    return pb.StreamCaptureRequest(spec=spec, carry=carry, sharing=_told(shared)).SerializeToString()
 
 
 def fit_opening(spec: probe_pb.ProbeSpec) -> bytes:
@@ -90,10 +104,10 @@ def stream_requests(
     spec: pb.CaptureSpec,
     carry: Mapping[str, str],
     batches: Iterable[Sequence[SentValue]],
-    sharing: pb.Sharing | None = None,
+    shared: SharedCall | None = None,
 ) -> Iterator[bytes]:
     """Yields the messages of a stream; a batch is pulled when the one before has been taken."""
-    yield stream_opening(spec, carry, sharing)
+    yield stream_opening(spec, carry, shared)
     for index, values in enumerate(batches):
         yield from batch_requests(index, values)
 
@@ -102,10 +116,10 @@ async def astream_requests(
     spec: pb.CaptureSpec,
     carry: Mapping[str, str],
     batches: AsyncIterator[Sequence[SentValue]],
-    sharing: pb.Sharing | None = None,
+    shared: SharedCall | None = None,
 ) -> AsyncIterator[bytes]:
     """As `stream_requests`, for batches that arrive asynchronously."""
-    yield stream_opening(spec, carry, sharing)
+    yield stream_opening(spec, carry, shared)
     index = 0
     async for values in batches:
         for request in batch_requests(index, values):
@@ -113,9 +127,17 @@ async def astream_requests(
         index += 1
 
 
-def _parts(values: Iterable[SentValue]) -> Iterator[codec.Part]:
-    for value in values:
+def _told(shared: SharedCall | None) -> pb.Sharing | None:
+    return shared.sharing if shared is not None else None
+
+
+def _parts(values: Iterable[SentValue], shared: SharedCall | None = None) -> Iterator[codec.Part]:
+    for role, name, value in values:
+        placed = shared.place(value) if shared is not None and isinstance(value, np.ndarray) else None
+        if placed is not None and isinstance(value, np.ndarray):
+            yield codec.Part(codec.array_header(role, name, value.dtype, value.shape) + shared_at(*placed), 0, b"")
+            continue
         try:
-            yield from codec.parts(value.role, value.name, value.value)
+            yield from codec.parts(role, name, value)
         except codec.CodecError as error:
-            raise ValueInvalidError(f"{value.name!r}: {error}", {"value": value.name}) from error
+            raise ValueInvalidError(f"{name!r}: {error}", {"value": name}) from error

@@ -9,25 +9,23 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
-import functools
 import itertools
-import math
 import os
 import select
 import socket
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from onnxscope.errors import InternalError, StreamCutError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import sharing
-from onnxscope.v1.assemble import MAX_RANK
 from onnxscope.v1.codec import Array
 from onnxscope.v1.sharing import Record
 from onnxscope.v1.tensor_pb2 import ValueStart
@@ -36,6 +34,9 @@ _CONNECT_SECONDS = 1.0
 _BLOCK_SECONDS = 5.0
 _TICK_MS = 1000
 _MOST_BLOCKS = 32_768
+# blocks kept for values that are sent, and for how long
+_SPARES = 4
+_SPARE_SECONDS = 1.0
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -107,31 +108,34 @@ class Connection:
             StreamCutError: its block doesn't come, or the connection has broken.
             InternalError: the server broke the protocol.
         """
-        shared, layout = start.shared, start.layout.array
-        number, offset, byte_count = shared.block, shared.offset, shared.byte_count
+        number = start.shared.block
         block = self._state.block(number)
-        shape = tuple(layout.shape)
-        found = _laid_out(layout.data_type, shape)
-        if found is None:
-            raise InternalError(f"the server sent {start.name!r} with a layout that no shared memory has")
-        dtype, extent = found
-        is_inside = offset + byte_count <= block.byte_count and offset % dtype.itemsize == 0
-        if not byte_count == layout.byte_count == extent > 0 or not is_inside:
-            raise InternalError(f"the server sent {start.name!r} with an extent that its shared memory does not have")
+        try:
+            shape, dtype, offset = sharing.extent(start, block.byte_count)
+        except ValueError as error:
+            raise InternalError(f"the server broke the protocol: {error}") from error
         return np.ndarray(shape, dtype, self._state.owner(number, block), offset)
+
+    def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
+        """Returns number and memory of a block that no array lies in and that the server leaves to this process.
+
+        Returns:
+            None where there is none of about that size: next time there may be, if arrays of the server's have died.
+        """
+        return self._state.lend(byte_count)
+
+    def give_back(self, number: int) -> None:
+        """Says that a block that was lent is not needed any more."""
+        self._state.put_by(number)
 
     def close(self) -> None:
         """Ends it; arrays live on."""
         self._end()
 
 
-@functools.lru_cache(4096)
-def _laid_out(data_type: int, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int] | None:
-    """Returns the dtype and the bytes of an array; None where shared memory has no such arrays."""
-    dtype = sharing.DTYPES.get(data_type)
-    if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
-        return None
-    return dtype, math.prod(shape) * dtype.itemsize
+def _suits(block_bytes: int, byte_count: int) -> bool:
+    """Returns whether a block is large enough for a value, and not much too large."""
+    return byte_count <= block_bytes <= 4 * byte_count
 
 
 class _Block(NamedTuple):
@@ -154,6 +158,9 @@ class _State:
         self._news = threading.Condition()
         self._outbox: deque[bytes] = deque()
         self._uses: dict[int, _Use] = {}
+        # sizes of values that were to be sent lately, and blocks kept for such: number, and when they were put by
+        self._wanted: deque[int] = deque(maxlen=_SPARES)
+        self._spares: deque[tuple[int, float]] = deque()
         self.blocks: dict[int, _Block] = {}
         self.is_over = False
         _states.add(self)
@@ -163,7 +170,7 @@ class _State:
         poll = select.poll()
         poll.register(self._server, select.POLLIN)
         try:
-            while self._hear() if poll.poll(_TICK_MS) else self.flush():
+            while self._hear() if poll.poll(_TICK_MS) else self._tidy():
                 pass
         finally:
             self.is_over = True
@@ -192,6 +199,34 @@ class _State:
         use.number = number
         self._uses[number] = use
         return owner
+
+    def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
+        """As `Connection.lend`."""
+        if byte_count not in self._wanted:
+            self._wanted.append(byte_count)
+        for _ in range(len(self._spares)):
+            try:
+                spare = self._spares.popleft()
+            except IndexError:
+                break
+            block = self.blocks.get(spare[0])
+            if block is not None and _suits(block.byte_count, byte_count):
+                return spare[0], block.memory
+            self._spares.append(spare)
+        return None
+
+    def put_by(self, number: int) -> None:
+        """Keeps a block for a value that is to be sent, where it suits one; else the server may use it."""
+        # runs wherever an array dies: takes no lock, and raises nothing
+        block = self.blocks.get(number)
+        wanted = tuple(self._wanted)
+        if block is None or not any(_suits(block.byte_count, byte_count) for byte_count in wanted):
+            self._release(number)
+            return
+        self._spares.append((number, time.monotonic()))
+        with contextlib.suppress(IndexError):
+            while len(self._spares) > _SPARES:
+                self._release(self._spares.popleft()[0])
 
     def say(self, kind: Record, number: int, count: int = 0) -> None:
         """Says something to the server, as soon as it listens."""
@@ -230,12 +265,22 @@ class _State:
         self._server.close()
 
     def _died(self, use: _Use) -> None:
-        # runs wherever an array dies: takes no lock, and raises nothing
         if self._uses.pop(use.number, None) is not None and not sys.is_finalizing():
-            # many die together: they share a packet, which goes with the next call or tick at the latest
-            self._outbox.append(sharing.pack(Record.RELEASED, use.number))
-            if len(self._outbox) >= sharing.PACKET_RECORDS:
-                self.flush()
+            self.put_by(use.number)
+
+    def _release(self, number: int) -> None:
+        # many die together: they share a packet, which goes with the next call or tick at the latest
+        self._outbox.append(sharing.pack(Record.RELEASED, number))
+        if len(self._outbox) >= sharing.PACKET_RECORDS:
+            self.flush()
+
+    def _tidy(self) -> bool:
+        """Says what waits to be said, and releases blocks that nothing was sent in for a while."""
+        before = time.monotonic() - _SPARE_SECONDS
+        with contextlib.suppress(IndexError):
+            while self._spares[0][1] < before:
+                self._release(self._spares.popleft()[0])
+        return self.flush()
 
     def _packet(self) -> list[bytes]:
         packet: list[bytes] = []

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnxscope.errors import DeadlineExceededError, OnnxscopeError, UnavailableError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.codec import Array
-from onnxscope.v1.sharing import IS_SUPPORTED, TAKEN_BYTES, Record
+from onnxscope.v1.sharing import IS_SUPPORTED, TAKEN_BYTES, Record, is_shareable
 from onnxscope.v1.tensor_pb2 import ValueStart
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class SharedCall:
 
     Attributes:
         sharing: what the call's first message says of it.
+        has_placed: whether values lie there that the server is to read.
     """
 
     def __init__(self, connection: Connection, *, whole: bool) -> None:
@@ -38,6 +41,8 @@ class SharedCall:
         self.sharing = connection.begin(whole=whole)
         self._count = 0
         self._untold_bytes = 0
+        self._lent: list[int] = []
+        self.has_placed = False
 
     def array(self, start: ValueStart) -> Array:
         """As `Connection.array`."""
@@ -45,6 +50,23 @@ class SharedCall:
         self._count += 1
         self._untold_bytes += array.nbytes
         return array
+
+    def place(self, value: Array) -> tuple[int, int, int] | None:
+        """Puts a copy of an array where the server can read it until the call ends.
+
+        Returns:
+            Number of the block, bytes before the array there, and its bytes; None where there is no room.
+        """
+        if not is_shareable(value.dtype, value.nbytes):
+            return None
+        found = self._connection.lend(value.nbytes)
+        if found is None:
+            return None
+        number, memory = found
+        self._lent.append(number)
+        self.has_placed = True
+        np.copyto(np.ndarray(value.shape, value.dtype, memory), value)
+        return number, 0, value.nbytes
 
     def tell(self) -> None:
         """Tells the server how far the call has come, where it may wait for that: after every response but the last."""
@@ -65,6 +87,8 @@ class SharedCall:
     def end(self) -> None:
         """Says that nothing more of the answer will be read; arrays live on."""
         self._connection.say(Record.ENDED, self.sharing.call, self._count)
+        while self._lent:
+            self._connection.give_back(self._lent.pop())
 
 
 class Sharing:

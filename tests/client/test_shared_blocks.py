@@ -312,3 +312,36 @@ def test_a_listener_that_is_no_server_of_ours(monkeypatch: pytest.MonkeyPatch, a
 
 def _mappings() -> int:
     return sum("memfd:test" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def _lent(server: Server, byte_count: int) -> tuple[int, int] | None:
+    """Number and size of a block that is lent."""
+    found = server.connection.lend(byte_count)
+    return None if found is None else (found[0], len(found[1]))
+
+
+def test_blocks_of_dead_arrays_are_lent_for_what_is_sent(server: Server) -> None:
+    """Of about the size that was asked for lately, a few, each to one; and the others, and those not used, go back."""
+    assert _lent(server, SIZE) is None
+    arrays = []
+    for number in range(1, 8):
+        server.block(number, SIZE, SIZE)
+        arrays.append(server.connection.array(_start(number)))
+    server.block(8, 8 * SIZE, 8 * SIZE)
+    arrays.append(server.connection.array(_start(8)))
+    del arrays
+    server.connection.begin()
+    released = {number for _, number, _ in server.hear()}
+    assert 8 in released
+    lent = []
+    while (found := _lent(server, SIZE)) is not None:
+        lent.append(found)
+    assert {number for number, _ in lent} == {*range(1, 9)} - released
+    assert all(size == SIZE for _, size in lent)
+    server.connection.give_back(lent[0][0])
+    assert _lent(server, SIZE) == lent[0]
+    assert _lent(server, 8 * SIZE) is None
+    for number, _ in lent:
+        server.connection.give_back(number)
+    heard: set[int] = set()
+    _until(lambda: heard.update(number for _, number, _ in server.hear()) or heard >= {number for number, _ in lent})

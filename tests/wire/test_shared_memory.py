@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from onnxscope.v1 import sharing
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Record
 from onnxscope_server.domain import DataType
 from onnxscope_server.wire import share as share_module
@@ -318,3 +320,42 @@ def test_descriptors_do_not_pile_up(client: Any) -> None:
     assert all(made is not None for made in held)
     # those in flight are the socket's
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_what_the_client_holds_can_be_read(client: Any) -> None:
+    """Until it says that it lets go; only within the block, and as long as the mapping is needed."""
+    _, share = client.call()
+    made = share.empty(DataType.FLOAT32, SHAPE)
+    assert made is not None
+    made[:] = 3
+    location = share.give(made)
+    assert location is not None
+
+    def start(block: int, offset: int = 0, byte_count: int = made.nbytes, shape: Any = SHAPE) -> Any:
+        layout = pb.ArrayLayout(data_type=pb.DATA_TYPE_FLOAT32, shape=shape, byte_count=byte_count)
+        shared = pb.SharedBytes(block=block, offset=offset, byte_count=byte_count)
+        return pb.ValueStart(name="x", layout=pb.ValueLayout(array=layout), shared=shared)
+
+    read = share.held(start(location.block))
+    assert (read == 3).all()
+    assert not read.flags.writeable
+    for wrong in (
+        start(location.block + 1),
+        start(location.block, 4096),
+        start(location.block, 2, 4, (1,)),
+        start(location.block, 0, 4),
+        start(location.block, 0, 0, (0,)),
+    ):
+        with pytest.raises(CodecError, match="'x'"):
+            share.held(wrong)
+    client.say(Record.RELEASED, location.block)
+    _until(lambda: _refused(share, start(location.block)))
+    assert (read == 3).all()
+
+
+def _refused(share: Share, start: Any) -> bool:
+    try:
+        share.held(start)
+    except CodecError:
+        return True
+    return False

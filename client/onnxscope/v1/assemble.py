@@ -41,11 +41,18 @@ class Assembler:
     Args:
         limit: bytes that all values may have together; None for no limit.
         empty: makes an array of a shape and a dtype, with arbitrary contents.
+        shared: returns the array that lies in shared memory where a start says; None where nothing is shared.
     """
 
-    def __init__(self, limit: int | None = None, empty: Callable[..., Array] = np.empty) -> None:
+    def __init__(
+        self,
+        limit: int | None = None,
+        empty: Callable[..., Array] = np.empty,
+        shared: Callable[[pb.ValueStart], Array] | None = None,
+    ) -> None:
         self._limit = limit
         self._empty = empty
+        self._shared = shared
         self._total = 0
         self._open: _OpenValue | None = None
 
@@ -75,6 +82,8 @@ class Assembler:
             if self._open is not None:
                 raise CodecError(f"{part.start.name!r} starts before {self.pending!r} has all its bytes")
             start, data = part.start, part.start.data if data is None else data
+            if start.HasField("shared"):
+                return self._lying(start)
             if start.layout.WhichOneof("layout") == "array":
                 buffer = _Buffer(start.name, start.layout.array)
                 if buffer.size == len(data):
@@ -90,6 +99,12 @@ class Assembler:
             return None
         done, self._open = self._open, None
         return Received(done.start.role, done.start.name, done.finish())
+
+    def _lying(self, start: pb.ValueStart) -> Received:
+        if self._shared is None:
+            raise CodecError(f"{start.name!r} lies in shared memory, and the call shares none; send its bytes")
+        self._count(start.name, start.shared.byte_count)
+        return Received(start.role, start.name, self._shared(start))
 
     def _chunk(self, offset: int, data: Buffer) -> None:
         if self._open is None:

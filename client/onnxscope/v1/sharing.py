@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import mmap
 import os
 import socket
@@ -21,6 +22,7 @@ import numpy as np
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.assemble import MAX_RANK
 
 IS_SUPPORTED = sys.platform == "linux" and sys.byteorder == "little" and hasattr(os, "memfd_create")
 SMALLEST_BYTES = 64 << 10
@@ -92,6 +94,34 @@ def same_user(connection: socket.socket) -> bool:
 def is_shareable(dtype: np.dtype[Any], byte_count: int) -> bool:
     """Returns whether arrays of this type and size may lie in a block."""
     return byte_count >= SMALLEST_BYTES and dtype in DATA_TYPES
+
+
+def extent(start: pb.ValueStart, block_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Returns shape, dtype and offset of the array that lies in a block of so many bytes where a message says.
+
+    Raises:
+        ValueError: there can be no such array.
+    """
+    shared, layout = start.shared, start.layout.array
+    offset, byte_count = shared.offset, shared.byte_count
+    shape = tuple(layout.shape)
+    found = _laid_out(layout.data_type, shape)
+    if found is None:
+        raise ValueError(f"{start.name!r} has a layout that no shared memory has")
+    dtype, array_bytes = found
+    is_inside = offset + byte_count <= block_bytes and offset % dtype.itemsize == 0
+    if not byte_count == layout.byte_count == array_bytes > 0 or not is_inside:
+        raise ValueError(f"{start.name!r} has an extent that its shared memory does not have")
+    return shape, dtype, offset
+
+
+@functools.lru_cache(4096)
+def _laid_out(data_type: int, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int] | None:
+    """Returns the dtype and the bytes of an array; None where shared memory has no such arrays."""
+    dtype = DTYPES.get(data_type)
+    if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
+        return None
+    return dtype, math.prod(shape) * dtype.itemsize
 
 
 def mapped(descriptor: int, byte_count: int) -> memoryview:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ from onnxscope.v1.envelope import (
 from onnxscope_server.api import incoming
 from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
 from onnxscope_server.domain import Array, Memory, Plan, Value
-from onnxscope_server.errors import ValueInvalidError
+from onnxscope_server.errors import UnavailableError, ValueInvalidError
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
@@ -99,7 +99,7 @@ class CaptureServicer(CaptureServiceServicer):
         first = await incoming.opening(requests)
         share = self._share(first.message, context)
         prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
-        inputs, masks = await self._inputs(first, requests)
+        inputs, masks = await self._inputs(first, requests, share)
         is_whole = share is not None and first.message.sharing.whole
         call = Call(inputs, masks, share.empty if share else None, whole=is_whole)
         # what goes ahead of the next message, and the one that nothing may follow
@@ -211,9 +211,10 @@ class CaptureServicer(CaptureServiceServicer):
                 self._openings.popitem(last=False)
         return opening
 
-    async def _inputs(self, first: Carried, requests: AsyncIterator[Carried]) -> Batch:
+    async def _inputs(self, first: Carried, requests: AsyncIterator[Carried], share: Share | None) -> Batch:
         """Returns the inputs and masks of a run when all have come."""
-        inbox = _Inbox(self._max_input_bytes)
+        shared = share.held if share else _gone if first.message.HasField("sharing") else None
+        inbox = _Inbox(self._max_input_bytes, shared)
         inbox.take(first)
         if not first.message.last:
             async for request in incoming.behind_the_first(requests):
@@ -224,8 +225,8 @@ class CaptureServicer(CaptureServiceServicer):
 class _Inbox(incoming.Inbox[Batch]):
     """The inputs and masks of one run."""
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
+    def __init__(self, max_bytes: int, shared: Callable[[tensor_pb.ValueStart], Array] | None = None) -> None:
+        super().__init__(max_bytes, shared)
         self._inputs: dict[str, Value] = {}
         self._masks: dict[str, Array] = {}
 
@@ -250,6 +251,10 @@ class _Inbox(incoming.Inbox[Batch]):
 
     def _batch(self) -> Batch:
         return self._inputs, self._masks
+
+
+def _gone(_: tensor_pb.ValueStart) -> Array:
+    raise UnavailableError("the memory that this client shared is gone; send the bytes of the inputs")
 
 
 def _closing(part: Result) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 from onnxscope.v1.assemble import Assembler, Received
-from onnxscope.v1.codec import Buffer
+from onnxscope.v1.codec import Array, Buffer
 from onnxscope.v1.envelope import Carried
 from onnxscope_server.errors import ValueInvalidError
 
@@ -22,10 +22,11 @@ class Inbox(ABC, Generic[T]):
 
     Args:
         max_bytes: that all values may have together.
+        shared: returns the array that lies in shared memory where a start says; None where the call shares nothing.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._assembler = Assembler(max_bytes)
+    def __init__(self, max_bytes: int, shared: Callable[[tensor_pb.ValueStart], Array] | None = None) -> None:
+        self._assembler = Assembler(max_bytes, shared=shared)
 
     def feed(self, part: tensor_pb.ValuePart, data: Buffer | None) -> None:
         """Takes the next part.

@@ -150,6 +150,11 @@ class Blocks:
         # what is as large is all of it; asking for addresses takes a while
         return block, 0 if array.nbytes == block.use.byte_count else array.ctypes.data - owner.ctypes.data
 
+    def held(self, number: int) -> memoryview | None:
+        """Returns the memory of a block that the client holds; None where it does not."""
+        block = self._blocks.get(number)
+        return block.memory if block is not None and block.is_held else None
+
     def release(self, number: int, *, for_ever: bool = False) -> bool:
         """Takes the client's word that it lets go of a block, or keeps it; returns whether it held it."""
         block = self._blocks.get(number)

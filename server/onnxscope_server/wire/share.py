@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnxscope.v1 import sharing
+from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Record
 from onnxscope_server.domain import Array, DataType
 from onnxscope_server.wire.blocks import Allowance, Block, Blocks
@@ -79,6 +81,23 @@ class Share:
     def block_of(self, value: Array) -> int | None:
         """Returns the number of the block that an array lies in; None where it lies elsewhere, or was given."""
         return self._connection.block_of(value)
+
+    def held(self, start: pb.ValueStart) -> Array:
+        """Returns the array that the client has put into a block that it holds, where a message says; to be read only.
+
+        Raises:
+            CodecError: the client holds no such block, or there can be no such array.
+        """
+        memory = self._connection.held(start.shared.block)
+        if memory is None:
+            raise CodecError(f"{start.name!r} lies in block {start.shared.block}, which the client does not hold")
+        try:
+            shape, dtype, offset = sharing.extent(start, len(memory))
+        except ValueError as error:
+            raise CodecError(str(error)) from error
+        array: Array = np.ndarray(shape, dtype, memory, offset)
+        array.flags.writeable = False
+        return array
 
     async def room(self) -> None:
         """Waits as long as the client has not taken what was given it, but for `AHEAD_BYTES`."""
@@ -246,6 +265,11 @@ class Connection:
             block.sent_count += 1
             sent.add(block, value.nbytes)
             return Location(block.number, offset, value.nbytes)
+
+    def held(self, number: int) -> memoryview | None:
+        """Returns the memory of a block that the client holds; None where it does not."""
+        with self._lock:
+            return self._blocks.held(number)
 
     def block_of(self, value: Array) -> int | None:
         """As `Share.block_of`."""
