@@ -129,6 +129,34 @@ def test_who_needs_the_whole_gets_it_together(chain_of: Make, monkeypatch: pytes
     asyncio.run(work())
 
 
+def test_a_run_lets_its_first_part_go_ahead(
+    chain_of: Make, monkeypatch: pytest.MonkeyPatch, ran: list[tuple[str, ...]]
+) -> None:
+    """It stands still until that is sent, once; but not for somebody who takes long over it."""
+    made = chain_of(_LONG)
+    count = len(made[0].segments)
+
+    async def work() -> None:
+        async with _runner() as runner:
+            monkeypatch.setattr(running, "_FIRST_SECONDS", 30)
+            async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as parts:
+                await anext(parts)
+                await asyncio.sleep(0.05)
+                assert len(ran) == 1
+                await _rest(parts)
+            assert len(ran) == count
+            monkeypatch.setattr(running, "_FIRST_SECONDS", 0.001)
+            ran.clear()
+            async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as parts:
+                await anext(parts)
+                await asyncio.sleep(0.2)
+                assert len(ran) > 1
+                await _rest(parts)
+            assert len(ran) == count
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("by_reference", [True, False])
 def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_reference: bool) -> None:
     """What later segments read is given when they have read it: memory of the caller's, or arrays as they are."""

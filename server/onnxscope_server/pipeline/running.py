@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
@@ -26,6 +27,8 @@ from onnxscope_server.run.values import Handle
 # what may wait to be taken before the next segment runs
 _PARTS = 8
 _PARTS_BYTES = 24 << 20
+# that a run stands still at most for its first part to be sent
+_FIRST_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ async def run(runner: Runner, chain: Chain, plan: Plan, call: Call, seen: Shapes
                 going.add_done_callback(lambda _: wake.set())
             if walk.parts:
                 yield walk.taken()
+                walk.is_first_sent.set()
             else:
                 wake.clear()
                 await wake.wait()
@@ -170,6 +174,7 @@ class _Walk:
 
     Attributes:
         parts: what segments have brought and nobody has taken yet.
+        is_first_sent: set when whoever takes parts has done with the first.
         is_done: whether nothing is left to run.
     """
 
@@ -188,6 +193,8 @@ class _Walk:
         # bytes that the last segment wrote into the caller's memory
         self._placed_bytes = 0
         self.parts: deque[_Part] = deque()
+        self.is_first_sent = threading.Event()
+        self._has_waited = False
         self.is_done = False
 
     @property
@@ -226,6 +233,13 @@ class _Walk:
                 self.is_done = True
             if self.is_done or not self._call.whole:
                 tell()
+                self._let_go_ahead()
+
+    def _let_go_ahead(self) -> None:
+        """Stands still until the first part is sent: the loop would get no core before the system's next tick."""
+        if self.parts and not self._has_waited and not self.is_done:
+            self._has_waited = True
+            self.is_first_sent.wait(_FIRST_SECONDS)
 
     def step(self, options: Any) -> Result:
         """Runs one segment; returns what it brings."""
