@@ -15,6 +15,7 @@ from onnxscope_server.plan.planner import plan as make_plan
 from onnxscope_server.rewrite.build import build_segments
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.opening import Opening
+from onnxscope_server.run.session import Session
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,17 @@ def chain_of() -> Callable[..., tuple[Chain, Plan]]:
             return Chain(build_segments(model, plan), Opening(intra_op_threads=1), exact=False), plan
 
     return make
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The outputs of every run, in order."""
+    seen: list[tuple[str, ...]] = []
+    original = Session.run_on
+
+    def noting(self: Session, feeds: Any, fetches: Any, *rest: Any) -> Any:
+        seen.append(tuple(fetches))
+        return original(self, feeds, fetches, *rest)
+
+    monkeypatch.setattr(Session, "run_on", noting)
+    return seen

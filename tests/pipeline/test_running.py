@@ -6,33 +6,25 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.pipeline.chains import LONG, Make, X, all_parts, fresh_memory, one_runner, rest_of
 
-from onnxscope_server.domain import Array, DataType, Reduction, ReductionKind, Segment
+from onnxscope_server.domain import Reduction, ReductionKind, Segment
 from onnxscope_server.errors import LimitExceededError, ModelInvalidError, ReductionInvalidError, RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
-from onnxscope_server.result_domain import Result
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.opening import Opening
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.session import Session
-from onnxscope_server.run.values import DTYPES
 
-Make = Callable[..., Any]
-X = np.arange(4, dtype=np.float32)
-_LONG = (
-    "(float[4] x) => (float[4] y) { v0 = Neg (x) "
-    + " ".join(f"v{index} = Neg (v{index - 1})" for index in range(1, 9))
-    + " y = Neg (v8) }"
-)
 # the last segment never ends where n is large
 _ENDLESS = """(float[4] x, int64 n) => (float[4] y) {
     a = Neg (x)  b = Abs (a)
@@ -43,41 +35,6 @@ _ONCE = {"x": X, "n": np.array(1)}
 _FAILING = "(float[4] x, int64[K] n) => (y) { a = Neg (x)  b = Abs (a)  c = Reshape (b, n)  y = Neg (c) }"
 
 
-@asynccontextmanager
-async def _runner() -> AsyncIterator[Runner]:
-    """A runner with one thread for runs; in the end nothing is left of what it did."""
-    before = asyncio.all_tasks()
-    runner = Runner(1, 8)
-    yield runner
-    await asyncio.wait_for(runner.during(lambda _: None), 5)
-    await runner.close()
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """The outputs of every run, in order."""
-    seen: list[tuple[str, ...]] = []
-    original = Session.run_on
-
-    def noting(self: Session, feeds: Any, fetches: Any, *rest: Any) -> Any:
-        seen.append(tuple(fetches))
-        return original(self, feeds, fetches, *rest)
-
-    monkeypatch.setattr(Session, "run_on", noting)
-    return seen
-
-
-async def _all(runner: Runner, made: tuple[Chain, Any], call: Call, seen: ShapesSeen | None = None) -> list[Result]:
-    async with aclosing(running.run(runner, *made, call, seen or ShapesSeen())) as parts:
-        return [part async for part in parts]
-
-
-async def _rest(parts: AsyncIterator[Result]) -> list[Result]:
-    return [part async for part in parts]
-
-
 async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list[str]) -> None:
     """Notes the addresses of all activations that come."""
     async with aclosing(running.run(runner, *made, call, ShapesSeen())) as parts:
@@ -85,144 +42,17 @@ async def _note(runner: Runner, made: tuple[Chain, Any], call: Call, found: list
             found += part.activations
 
 
-def _memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
-    return np.zeros(shape, DTYPES[data_type])
-
-
-@pytest.mark.parametrize("memory", [None, _memory])
-def test_parts_come_in_the_order_of_the_segments(chain_of: Make, memory: Any) -> None:
-    """Each value once, whoever owns the memory, on the first run and on later ones."""
-    made = chain_of(_LONG)
-
-    async def work() -> None:
-        seen = ShapesSeen()
-        async with _runner() as runner:
-            for _ in range(3):
-                parts = await _all(runner, made, Call({"x": X}, {}, memory), seen)
-                names = [name for part in parts for name in part.activations]
-                assert names == [*(f"v{index}" for index in range(9)), "y"]
-                assert [name for part in parts for name in part.outputs] == ["y"]
-                for part in parts:
-                    for name, value in part.activations.items():
-                        at = 9 if name == "y" else int(name[1:])
-                        np.testing.assert_array_equal(value, X if at % 2 else -X)  # type: ignore[arg-type]
-
-    asyncio.run(work())
-
-
-def test_who_needs_the_whole_gets_it_together(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as it lies in the caller's memory: of what does not, no more waits than for anybody."""
-    made = chain_of(_LONG)
-    monkeypatch.setattr(running, "_PARTS_BYTES", 0)
-
-    async def work() -> None:
-        seen = ShapesSeen()
-        call = Call({"x": X}, {}, _memory, whole=True)
-        async with _runner() as runner:
-            first, *others = [await _all(runner, made, call, seen) for _ in range(3)]
-        assert len(first) == len(made[0].segments)
-        for parts in others:
-            (part,) = parts
-            assert list(part.activations) == [*(f"v{index}" for index in range(9)), "y"]
-            np.testing.assert_array_equal(part.outputs["y"], X)  # type: ignore[arg-type]
-
-    asyncio.run(work())
-
-
-def test_a_run_lets_its_first_part_go_ahead(
-    chain_of: Make, monkeypatch: pytest.MonkeyPatch, ran: list[tuple[str, ...]]
-) -> None:
-    """It stands still until that is sent, once; but not for somebody who takes long over it."""
-    made = chain_of(_LONG)
-    count = len(made[0].segments)
-
-    async def work() -> None:
-        async with _runner() as runner:
-            monkeypatch.setattr(running, "_FIRST_SECONDS", 30)
-            async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as parts:
-                await anext(parts)
-                await asyncio.sleep(0.05)
-                assert len(ran) == 1
-                await _rest(parts)
-            assert len(ran) == count
-            monkeypatch.setattr(running, "_FIRST_SECONDS", 0.001)
-            ran.clear()
-            async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as parts:
-                await anext(parts)
-                await asyncio.sleep(0.2)
-                assert len(ran) > 1
-                await _rest(parts)
-            assert len(ran) == count
-
-    asyncio.run(work())
-
-
-@pytest.mark.parametrize("by_reference", [True, False])
-def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_reference: bool) -> None:
-    """What later segments read is given when they have read it: memory of the caller's, or arrays as they are."""
-    made = chain_of(_LONG)
-    offered: list[Array] = []
-
-    def memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
-        offered.append(_memory(data_type, shape))
-        return offered[-1]
-
-    call = Call({"x": X}, {}, None if by_reference else memory, by_reference=by_reference)
-
-    async def work() -> None:
-        seen = ShapesSeen()
-        async with _runner() as runner:
-            for pause in (0.0, 0.0, 0.01):
-                offered.clear()
-                found = {}
-                async with aclosing(running.run(runner, *made, call, seen)) as parts:
-                    async for part in parts:
-                        await asyncio.sleep(pause)
-                        for name, value in part.activations.items():
-                            found[name] = np.array(value)
-                            if by_reference or any(value is array for array in offered):
-                                value[...] = 77  # type: ignore[index,call-overload]
-                for name, value in found.items():
-                    odd = name == "y" or int(name[1:]) % 2
-                    np.testing.assert_array_equal(value, X if odd else -X, name)
-        assert len(found) == 10
-        assert len(offered) == (0 if by_reference else 10)
-
-    asyncio.run(work())
-
-
-@pytest.mark.parametrize(("setting", "value", "ahead"), [("_PARTS", 2, 2), ("_PARTS_BYTES", 20, 2), ("_PARTS", 1, 1)])
-def test_segments_wait_for_who_takes_the_parts(
-    chain_of: Make, ran: list[Any], monkeypatch: pytest.MonkeyPatch, setting: str, value: int, ahead: int
-) -> None:
-    """Only so many run ahead, the thread is free meanwhile, and the rest comes when it is asked for."""
-    monkeypatch.setattr(running, setting, value)
-    chain, plan = chain_of(_LONG)
-
-    async def work() -> None:
-        async with _runner() as runner:
-            async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
-                for taken in range(1, 4):
-                    await anext(parts)
-                    # the one thread does this when the segments have stopped
-                    await runner.during(lambda _: None)
-                    assert taken <= len(ran) <= taken + ahead
-            assert len(ran) < len(chain.segments)
-            ran.clear()
-            assert len(await _all(runner, (chain, plan), Call({"x": X}, {}))) == len(chain.segments) == len(ran)
-
-    asyncio.run(work())
-
-
 def test_two_calls_share_a_chain(chain_of: Make) -> None:
     """Each gets the values of its own inputs, also where one waits for its caller."""
-    made = chain_of(_LONG)
+    made = chain_of(LONG)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             async with aclosing(running.run(runner, *made, Call({"x": X}, {}), ShapesSeen())) as slow:
                 first = await anext(slow)
-                others = await asyncio.gather(*(_all(runner, made, Call({"x": X + index}, {})) for index in range(4)))
+                others = await asyncio.gather(
+                    *(all_parts(runner, made, Call({"x": X + index}, {})) for index in range(4))
+                )
                 for index, parts in enumerate(others):
                     np.testing.assert_array_equal(parts[-1].outputs["y"], X + index)  # type: ignore[arg-type]
                 rest = [part async for part in slow]
@@ -238,7 +68,7 @@ def test_who_goes_ends_the_run(chain_of: Make, waiting: bool) -> None:
     chain, plan = chain_of(_ENDLESS)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             parts = running.run(runner, chain, plan, Call(_FOREVER, {}), ShapesSeen())
             values = [await anext(parts), await anext(parts)]
             assert [list(part.activations) for part in values] == [["a"], ["b"]]
@@ -256,7 +86,7 @@ def test_who_goes_ends_the_run(chain_of: Make, waiting: bool) -> None:
             del parts
             gc.collect()
             assert all(one() is None for one in kept)
-            *_, last = await _all(runner, (chain, plan), Call(_ONCE, {}))
+            *_, last = await all_parts(runner, (chain, plan), Call(_ONCE, {}))
             np.testing.assert_array_equal(last.outputs["y"], -X)  # type: ignore[arg-type]
 
     asyncio.run(work())
@@ -267,12 +97,12 @@ def test_an_error_of_a_later_segment_comes_after_what_was_made_before(chain_of: 
     chain, plan = chain_of(_FAILING)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             found: list[str] = []
             with pytest.raises(RunFailedError, match="Reshape"):
                 await _note(runner, (chain, plan), Call({"x": X, "n": np.array([3])}, {}), found)
             assert found == ["a", "b"]
-            parts_of_next = await _all(runner, (chain, plan), Call({"x": X, "n": np.array([2, 2])}, {}))
+            parts_of_next = await all_parts(runner, (chain, plan), Call({"x": X, "n": np.array([2, 2])}, {}))
             assert parts_of_next[-1].outputs["y"].shape == (2, 2)  # type: ignore[union-attr]
 
     asyncio.run(work())
@@ -280,12 +110,12 @@ def test_an_error_of_a_later_segment_comes_after_what_was_made_before(chain_of: 
 
 def test_a_segment_that_onnxruntime_refuses_is_told_when_it_is_its_turn(chain_of: Make) -> None:
     """Whoever made its session, and as often as it is asked for."""
-    good, plan = chain_of(_LONG)
+    good, plan = chain_of(LONG)
     segments = [*good.segments[:-1], replace(good.segments[-1], graph=b"garbage")]
     chain = Chain(segments, Opening(intra_op_threads=1), exact=False)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             for _ in range(2):
                 found: list[str] = []
                 with pytest.raises(ModelInvalidError):
@@ -303,11 +133,11 @@ def test_a_missing_mask_is_named(chain_of: Make) -> None:
     )
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             x = np.ones((2, 3, 4), np.float32)
             with pytest.raises(ReductionInvalidError, match="mask weights was not sent; send it with VALUE_ROLE_MASK"):
-                await _all(runner, made, Call({"x": x}, {}))
-            parts = await _all(runner, made, Call({"x": x}, {"weights": np.eye(2, 3)}))
+                await all_parts(runner, made, Call({"x": x}, {}))
+            parts = await all_parts(runner, made, Call({"x": x}, {"weights": np.eye(2, 3)}))
             (reduced,) = (part.activations["b"] for part in parts if "b" in part.activations)
             np.testing.assert_array_equal(reduced, np.ones((2, 4)))  # type: ignore[arg-type]
 
@@ -323,7 +153,7 @@ async def _until(happened: Callable[[], bool]) -> None:
 
 def test_sessions_are_made_while_earlier_segments_run(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """At first there is one; the others are there before the first segment has run to its end."""
-    chain, plan = chain_of(_LONG)
+    chain, plan = chain_of(LONG)
     made, original = threading.Event(), Session.run_on
 
     def run_on(*rest: Any, **more: Any) -> Any:
@@ -333,9 +163,9 @@ def test_sessions_are_made_while_earlier_segments_run(chain_of: Make, monkeypatc
     monkeypatch.setattr(Session, "run_on", run_on)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             assert len(chain.sessions) == 1
-            running_all = asyncio.create_task(_all(runner, (chain, plan), Call({"x": X}, {})))
+            running_all = asyncio.create_task(all_parts(runner, (chain, plan), Call({"x": X}, {})))
             try:
                 await _until(chain.is_made)
                 assert not running_all.done()
@@ -348,7 +178,7 @@ def test_sessions_are_made_while_earlier_segments_run(chain_of: Make, monkeypatc
 
 def test_a_part_needs_no_later_session(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while the making of one hangs; each session is made once, whoever needs it first."""
-    chain, plan = chain_of(_LONG)
+    chain, plan = chain_of(LONG)
     gate, original = threading.Event(), Session.__init__
     made: list[str] = []
 
@@ -361,7 +191,7 @@ def test_a_part_needs_no_later_session(chain_of: Make, monkeypatch: pytest.Monke
     monkeypatch.setattr(Session, "__init__", init)
 
     async def work() -> None:
-        async with _runner() as runner:
+        async with one_runner() as runner:
             async with aclosing(running.run(runner, chain, plan, Call({"x": X}, {}), ShapesSeen())) as parts:
                 try:
                     found = [await anext(parts), await anext(parts)]
@@ -375,7 +205,7 @@ def test_a_part_needs_no_later_session(chain_of: Make, monkeypatch: pytest.Monke
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("memory", [None, _memory])
+@pytest.mark.parametrize("memory", [None, fresh_memory])
 def test_a_value_is_handed_on_no_longer_than_it_is_needed(
     chain_of: Make, monkeypatch: pytest.MonkeyPatch, memory: Any
 ) -> None:
@@ -399,11 +229,11 @@ def test_a_value_is_handed_on_no_longer_than_it_is_needed(
 
     async def work() -> None:
         seen = ShapesSeen()
-        async with _runner() as runner:
+        async with one_runner() as runner:
             for _ in range(2):
                 handed.clear()
                 there.clear()
-                parts = await _all(runner, made, Call({"x": X}, {}, memory), seen)
+                parts = await all_parts(runner, made, Call({"x": X}, {}, memory), seen)
                 np.testing.assert_array_equal(parts[-1].outputs["y"], X)  # type: ignore[arg-type]
                 last = {"a": "b", "b": "e", "c": "d", "d": "e", "e": "f", "f": "y"}
                 first = dict(zip("abcdef", "bcdefy", strict=True))
@@ -418,7 +248,7 @@ def test_a_value_is_handed_on_no_longer_than_it_is_needed(
 def test_a_run_that_has_begun_is_not_refused(chain_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits its turn again after its caller has made room, however many others wait: they came later."""
     monkeypatch.setattr(running, "_PARTS", 1)
-    chain, plan = chain_of(_LONG)
+    chain, plan = chain_of(LONG)
 
     async def work() -> None:
         runner = Runner(1, 1)
@@ -430,7 +260,7 @@ def test_a_run_that_has_begun_is_not_refused(chain_of: Make, monkeypatch: pytest
             await asyncio.sleep(0)
             with pytest.raises(LimitExceededError):
                 await runner.during(lambda _: None)
-            rest = asyncio.create_task(_rest(parts))
+            rest = asyncio.create_task(rest_of(parts))
             await asyncio.wait((rest,), timeout=0.02)
             gate.set()
             await asyncio.gather(*others)

@@ -194,7 +194,7 @@ class _Walk:
         self._placed_bytes = 0
         self.parts: deque[_Part] = deque()
         self.is_first_sent = threading.Event()
-        self._has_waited = False
+        self._has_brought = self._has_waited = False
         self.is_done = False
 
     @property
@@ -227,6 +227,7 @@ class _Walk:
             self._at += 1
             if any(part.values.values()):
                 self.parts.append(_Part(part, max(0, part.byte_count - self._placed_bytes)))
+                self._has_brought = True
             del part
             if self._at == len(self._chain.segments):
                 # never back to False: the caller's loop sets it too
@@ -237,7 +238,7 @@ class _Walk:
 
     def _let_go_ahead(self) -> None:
         """Stands still until the first part is sent: the loop would get no core before the system's next tick."""
-        if self.parts and not self._has_waited and not self.is_done:
+        if self._has_brought and not self._has_waited and not self.is_done:
             self._has_waited = True
             self.is_first_sent.wait(_FIRST_SECONDS)
 
