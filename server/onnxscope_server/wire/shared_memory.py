@@ -24,7 +24,8 @@ _TOKEN_SECONDS = 10.0
 _TOKENS_KEPT = 1024
 _GREETING_SECONDS = 2.0
 _GUESTS_KEPT = 64
-_IDLE_SECONDS = 2.0
+# somebody who works step by step comes back within that; to make memory again takes longer than most runs
+_IDLE_SECONDS = 10.0
 _SHORT_SECONDS = 0.05
 
 
@@ -40,13 +41,13 @@ class SharedMemory:
 
     Args:
         limit: bytes that all blocks may have together; 0 shares none.
-        idle_seconds: how long memory may be unused before it is given back.
+        idle_seconds: how long memory may be unused before it is given back. Default: ten seconds.
     """
 
-    def __init__(self, limit: int, idle_seconds: float = _IDLE_SECONDS) -> None:
+    def __init__(self, limit: int, idle_seconds: float | None = None) -> None:
         self._allowance = Allowance(limit)
         self._is_off = limit == 0 or not sharing.IS_SUPPORTED
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = _IDLE_SECONDS if idle_seconds is None else idle_seconds
         self._lock = threading.Lock()
         self._tokens: dict[bytes, float] = {}
         self._connections: dict[bytes, Connection] = {}

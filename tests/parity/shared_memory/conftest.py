@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from tests.parity.shared_memory.observed import ROWS, Served, Servers, free_port
 
+from onnxscope_server.wire import shared_memory
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of tests give memory back soon."""
+    monkeypatch.setattr(shared_memory, "_IDLE_SECONDS", 2.0)
+
 
 @pytest.fixture
 def served(running_server: Servers) -> Iterator[Served]:
