@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import threading
 from typing import Any
 
@@ -68,12 +69,16 @@ def test_without_such_a_core_nobody_is_kept() -> None:
 def test_the_first_core_is_one_of_several(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """With all of its processors; on a machine of one core, nothing is left for the others."""
     monkeypatch.setattr(home, "_SIBLINGS", tmp_path)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     folder = tmp_path / "cpu2" / "topology"
     folder.mkdir(parents=True)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 4, 10, 11})
     for text, expected in {"2,10": {2, 10}, "2-3": {2, 3}, "2,66": {2}, "?": {2}}.items():
         (folder / "thread_siblings_list").write_text(f"{text}\n")
         assert first_core() == expected
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert first_core() == set()
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2})
     assert first_core() == set()
 

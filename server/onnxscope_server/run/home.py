@@ -8,6 +8,7 @@ take up to twice as long, now and then.
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -48,8 +49,9 @@ class Home:
 
 
 def first_core() -> frozenset[int]:
-    """Returns the processors of the first core; none where the system does not say, or has only that one."""
-    if not hasattr(os, "sched_setaffinity"):
+    """Returns the processors of the core that onnxruntime counts first; none where nobody knows or it is alone."""
+    # elsewhere onnxruntime may count the cores in another order, large ones first
+    if not hasattr(os, "sched_setaffinity") or platform.machine() != "x86_64":
         return frozenset()
     mine = os.sched_getaffinity(0)
     first = min(mine)
