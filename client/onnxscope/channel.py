@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -310,15 +310,16 @@ class GrpcLink:
         shared: SharedCall | None,
     ) -> Generator[Event, None, None]:
         receiver = Receiver(shared, self._blocks.empty)
-        with contextlib.ExitStack() as behind:
-            if shared:
-                behind.callback(shared.end)
+        try:
             messages = requests(shared)
-            responses = behind.enter_context(contextlib.closing(self._responses(name, _Requests(messages), timeout)))
-            for response in responses:
-                yield from receiver.feed(*response)
-                if shared and not receiver.is_done:
-                    shared.tell()
+            with closing(self._responses(name, _Requests(messages), timeout)) as responses:
+                for response in responses:
+                    yield from receiver.feed(*response)
+                    if shared and not receiver.is_done:
+                        shared.tell()
+        finally:
+            if shared:
+                shared.end()
         receiver.finish()
 
     def _responses(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Any, None, None]:

@@ -18,7 +18,7 @@ from onnxscope.v1.envelope import (
     STREAM_CAPTURE_REQUEST,
     SWEEP_REQUEST,
     Envelope,
-    shared_at,
+    shared_part,
 )
 from onnxscope.v1.tensor_pb2 import ValueRole
 
@@ -135,7 +135,7 @@ def _parts(values: Iterable[SentValue], shared: SharedCall | None = None) -> Ite
     for role, name, value in values:
         placed = shared.place(value) if shared is not None and isinstance(value, np.ndarray) else None
         if placed is not None and isinstance(value, np.ndarray):
-            yield codec.Part(codec.array_header(role, name, value.dtype, value.shape) + shared_at(*placed), 0, b"")
+            yield shared_part(role, name, value, placed)
             continue
         try:
             yield from codec.parts(role, name, value)

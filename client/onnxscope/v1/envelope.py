@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import probe_service_pb2 as probe_pb
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope.v1.codec import CHUNK_BYTES, Buffer, Part
+from onnxscope.v1.codec import CHUNK_BYTES, Array, Buffer, Part, array_header
 
 MESSAGE_BYTES = CHUNK_BYTES + (64 << 10)  # a chunk, and small items around it
 
@@ -227,10 +227,19 @@ def _read_varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
     raise _UnusualError
 
 
-def shared_at(block: int, offset: int, byte_count: int) -> bytes:
-    """Returns the field of a `ValueStart` that says where in shared memory the value lies, serialised."""
-    numbers = zip(_SHARED_KEYS, (block, offset, byte_count), strict=True)
-    return _within((_SHARED,), b"".join(key + _varint(number) for key, number in numbers if number))
+def shared_part(role: pb.ValueRole, name: str, array: Array, location: tuple[int, int, int]) -> Part:
+    """Returns the one piece of an array that lies in shared memory: it says where.
+
+    Args:
+        role: of the value.
+        name: of the value.
+        array: the array, of which shape and dtype are told.
+        location: number of the block, bytes before the array there, and its bytes.
+    """
+    numbers = zip(_SHARED_KEYS, location, strict=True)
+    lies = _within((_SHARED,), b"".join(key + _varint(number) for key, number in numbers if number))
+    # a message's bytes behind another's are both in one
+    return Part(array_header(role, name, array.dtype, array.shape) + lies, 0, b"")
 
 
 def _varint(number: int) -> bytes:

@@ -103,25 +103,14 @@ def extent(start: pb.ValueStart, block_bytes: int) -> tuple[tuple[int, ...], np.
         ValueError: there can be no such array.
     """
     shared, layout = start.shared, start.layout.array
-    offset, byte_count = shared.offset, shared.byte_count
-    shape = tuple(layout.shape)
-    found = _laid_out(layout.data_type, shape)
-    if found is None:
-        raise ValueError(f"{start.name!r} has a layout that no shared memory has")
-    dtype, array_bytes = found
-    is_inside = offset + byte_count <= block_bytes and offset % dtype.itemsize == 0
-    if not byte_count == layout.byte_count == array_bytes > 0 or not is_inside:
-        raise ValueError(f"{start.name!r} has an extent that its shared memory does not have")
-    return shape, dtype, offset
-
-
-@functools.lru_cache(4096)
-def _laid_out(data_type: int, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int] | None:
-    """Returns the dtype and the bytes of an array; None where shared memory has no such arrays."""
-    dtype = DTYPES.get(data_type)
+    dtype, shape = DTYPES.get(layout.data_type), tuple(layout.shape)
     if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
-        return None
-    return dtype, math.prod(shape) * dtype.itemsize
+        raise ValueError(f"{start.name!r} has a layout that no shared memory has")
+    byte_count = math.prod(shape) * dtype.itemsize
+    is_inside = shared.offset + byte_count <= block_bytes and shared.offset % dtype.itemsize == 0
+    if not shared.byte_count == layout.byte_count == byte_count > 0 or not is_inside:
+        raise ValueError(f"{start.name!r} has an extent that its shared memory does not have")
+    return shape, dtype, shared.offset
 
 
 def mapped(descriptor: int, byte_count: int) -> memoryview:

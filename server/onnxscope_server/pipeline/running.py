@@ -194,7 +194,7 @@ class _Walk:
         self._placed_bytes = 0
         self.parts: deque[_Part] = deque()
         self.is_first_sent = threading.Event()
-        self._has_brought = self._has_waited = False
+        self._has_waited = False
         self.is_done = False
 
     @property
@@ -225,20 +225,21 @@ class _Walk:
         while not self.is_done and self.has_room:
             part = self.step(options)
             self._at += 1
-            if any(part.values.values()):
+            brings = any(part.values.values())
+            if brings:
                 self.parts.append(_Part(part, max(0, part.byte_count - self._placed_bytes)))
-                self._has_brought = True
             del part
             if self._at == len(self._chain.segments):
                 # never back to False: the caller's loop sets it too
                 self.is_done = True
             if self.is_done or not self._call.whole:
                 tell()
+            if brings and not self.is_done and not self._call.whole:
                 self._let_go_ahead()
 
     def _let_go_ahead(self) -> None:
         """Stands still until the first part is sent: the loop would get no core before the system's next tick."""
-        if self._has_brought and not self._has_waited and not self.is_done:
+        if not self._has_waited:
             self._has_waited = True
             self.is_first_sent.wait(_FIRST_SECONDS)
 

@@ -105,11 +105,9 @@ class Chain:
         """For each segment the names of values that segments behind it need."""
         needed: list[frozenset[str]] = []
         later: set[str] = set()
-        for segment in reversed(self.segments):
+        for segment, wanted in zip(reversed(self.segments), reversed(self.wanted), strict=True):
             needed.append(frozenset(later))
-            later.update(segment.carried)
-            for reading in (*segment.captures.values(), *segment.scalings.values(), *segment.probes.values()):
-                later.update(outputs_read(reading))
+            later.update(segment.carried, *(one.names for one in wanted))
         return tuple(reversed(needed))
 
     @functools.cached_property

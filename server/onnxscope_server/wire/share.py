@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import functools
 import math
 import socket
 import threading
@@ -109,16 +108,11 @@ class Share:
         self._connection.finish(self._sent)
 
     def _empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
-        byte_count = _shareable_bytes(dtype, shape)
-        owner = self._connection.empty(byte_count) if byte_count else None
+        byte_count = math.prod(shape) * dtype.itemsize
+        if not sharing.is_shareable(dtype, byte_count):
+            return None
+        owner = self._connection.empty(byte_count)
         return None if owner is None else np.ndarray(shape, dtype, owner)
-
-
-@functools.lru_cache(4096)
-def _shareable_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    """Returns the bytes of an array; 0 where it may lie in no block."""
-    byte_count = math.prod(shape) * dtype.itemsize
-    return byte_count if sharing.is_shareable(dtype, byte_count) else 0
 
 
 class _Sent:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from onnxscope.v1 import codec, sharing
+from onnxscope.v1 import codec, envelope, sharing
 from onnxscope.v1 import tensor_pb2 as pb
-from onnxscope.v1.envelope import shared_at
 from onnxscope_server.domain import Array, Value
 from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.share import Share
@@ -54,8 +53,7 @@ def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None
     location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
     if location is None or not isinstance(value, np.ndarray):
         return None
-    # a message's bytes behind another's are both in one
-    return codec.Part(codec.array_header(role, name, value.dtype, value.shape) + shared_at(*location), 0, b"")
+    return envelope.shared_part(role, name, value, location)
 
 
 def _must_move(value: Array, share: Share, taken: set[int]) -> bool:
