@@ -160,8 +160,8 @@ class AioGrpcLink:
             async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
                 async for response in responses:
                     if shared:
-                        await shared.arrival(response.message)
-                    for event in receiver.feed(*response):
+                        await shared.arrival(response)
+                    for event in receiver.feed(response):
                         yield event
                     if shared and not receiver.is_done:
                         shared.tell()

@@ -314,7 +314,7 @@ class GrpcLink:
             messages = requests(shared)
             with closing(self._responses(name, _Requests(messages), timeout)) as responses:
                 for response in responses:
-                    yield from receiver.feed(*response)
+                    yield from receiver.feed(response)
                     if shared and not receiver.is_done:
                         shared.tell()
         finally:

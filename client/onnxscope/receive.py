@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from onnxscope.sharing import SharedCall
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.assemble import Assembler
 from onnxscope.v1.codec import Array, Buffer, CodecError, Value
+from onnxscope.v1.envelope import Carried
+from onnxscope.v1.sharing import Lying
 from onnxscope.v1.tensor_pb2 import ValuePart, ValueRole
 
 
@@ -31,8 +33,7 @@ class BatchStarted:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """An activation (`name` is its address) or an output is there, complete."""
 
     role: ValueRole
@@ -83,24 +84,20 @@ class Receiver:
         self._assembler = Assembler(empty=empty)
         self.is_done = False
 
-    def feed(
-        self, response: pb.CaptureResponse | pb.StreamCaptureResponse, data: Mapping[int, Buffer] | None = None
-    ) -> Iterator[Event]:
+    def feed(self, response: Carried) -> Iterator[Event]:
         """Yields the events that a response completes.
-
-        Args:
-            response: the message.
-            data: what came beside it, see `envelope.Carried`.
 
         Raises:
             InternalError: the server broke the protocol.
             StreamCutError: shared memory that a response names has not come.
         """
-        events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.events
+        events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.message.events
+        lies, data = response.lying, response.data
         for index, event in enumerate(events):
             if self.is_done:
                 raise InternalError("the server sent an event after `completed`")
-            translated = self._translate(event, data.get(index) if data else None)
+            lying = lies.get(index)
+            translated = self._translate(event, data.get(index)) if lying is None else self._lying(lying)
             if translated is not None:
                 yield translated
 
@@ -140,15 +137,22 @@ class Receiver:
         return None  # an event that a newer server knows
 
     def _value(self, part: ValuePart, data: Buffer | None) -> Arrived | None:
-        start = part.start
-        if self._shared is not None and start.HasField("shared"):
-            self._between_values()
-            return Arrived(start.role, start.name, self._shared.array(start))
+        if self._shared is not None and part.start.HasField("shared"):
+            try:
+                return self._lying(Lying.of(part.start))
+            except ValueError as error:
+                raise InternalError(f"the server broke the protocol: {error}") from error
         try:
             received = self._assembler.feed(part, data)
         except CodecError as error:
             raise InternalError(f"the server sent a value that cannot be read: {error}") from error
         return Arrived(received.role, received.name, received.value) if received else None
+
+    def _lying(self, lying: Lying) -> Arrived:
+        self._between_values()
+        if self._shared is None:
+            raise InternalError(f"the server put {lying.name!r} into shared memory, and the call shares none")
+        return Arrived(lying.role, lying.name, self._shared.array(lying))
 
     def _between_values(self) -> None:
         if self._assembler.pending is not None:

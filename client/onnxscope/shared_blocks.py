@@ -21,14 +21,11 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from onnxscope.errors import InternalError, StreamCutError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1 import sharing
 from onnxscope.v1.codec import Array
-from onnxscope.v1.sharing import Record
-from onnxscope.v1.tensor_pb2 import ValueStart
+from onnxscope.v1.sharing import Lying, Record
 
 _CONNECT_SECONDS = 1.0
 _BLOCK_SECONDS = 5.0
@@ -88,33 +85,27 @@ class Connection:
         """Says something to the server."""
         self._state.say(kind, number, count)
 
-    def has(self, start: ValueStart) -> bool:
-        """Returns whether the block that a message names has come; it was sent before the message, on another way."""
-        return start.shared.block in self._state.blocks
+    def has(self, number: int) -> bool:
+        """Returns whether a block has come; it was sent before the message that names it, on another way."""
+        return number in self._state.blocks
 
-    def wait_for(self, starts: Iterable[ValueStart]) -> None:
-        """Waits until the blocks that messages name have come.
+    def wait_for(self, numbers: Iterable[int]) -> None:
+        """Waits until blocks have come.
 
         Raises:
             StreamCutError: one doesn't, or the connection has broken.
         """
-        for start in starts:
-            self._state.block(start.shared.block)
+        for number in numbers:
+            self._state.block(number)
 
-    def array(self, start: ValueStart) -> Array:
-        """Returns the array that lies where a message says. It is this process's, to write to as well, until it dies.
+    def array(self, lying: Lying) -> Array:
+        """Returns an array that lies in a block. It is this process's, to write to as well, until it dies.
 
         Raises:
             StreamCutError: its block doesn't come, or the connection has broken.
             InternalError: the server broke the protocol.
         """
-        number = start.shared.block
-        block = self._state.block(number)
-        try:
-            shape, dtype, offset = sharing.extent(start, block.byte_count)
-        except ValueError as error:
-            raise InternalError(f"the server broke the protocol: {error}") from error
-        return np.ndarray(shape, dtype, self._state.owner(number, block), offset)
+        return self._state.array_of(lying)
 
     def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
         """Returns number and memory of a block that no array lies in and that the server leaves to this process.
@@ -144,7 +135,7 @@ class _Block(NamedTuple):
 
 
 class _Use(weakref.ref[Array]):
-    """An array over a whole block, which every array in it keeps alive."""
+    """An array in a block, which every array made from it keeps alive."""
 
     __slots__ = ("number",)
     number: int
@@ -190,15 +181,19 @@ class _State:
             raise StreamCutError("the memory that the server shared is gone; ask again")
         return block
 
-    def owner(self, number: int, block: _Block) -> Array:
-        """Returns a uint8 array over a block, whose end is told to the server."""
+    def array_of(self, lying: Lying) -> Array:
+        """As `Connection.array`. The array's end, which is that of all arrays made from it, is told to the server."""
+        number = lying.block
+        block = self.blocks.get(number) or self.block(number)
         if number in self._uses:
             raise InternalError("the server sent a value in shared memory that is in use")
-        owner: Array = np.frombuffer(block.memory, np.uint8)
-        use = _Use(owner, self._died)
+        try:
+            array = lying.array(block.memory)
+        except ValueError as error:
+            raise InternalError(f"the server broke the protocol: {error}") from error
+        use = self._uses[number] = _Use(array, self._died)
         use.number = number
-        self._uses[number] = use
-        return owner
+        return array
 
     def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
         """As `Connection.lend`."""
@@ -265,8 +260,12 @@ class _State:
         self._server.close()
 
     def _died(self, use: _Use) -> None:
-        if self._uses.pop(use.number, None) is not None and not sys.is_finalizing():
+        if self._uses.pop(use.number, None) is None or sys.is_finalizing():
+            return
+        if self._wanted:
             self.put_by(use.number)
+        else:
+            self._release(use.number)
 
     def _release(self, number: int) -> None:
         # many die together: they share a packet, which goes with the next call or tick at the latest

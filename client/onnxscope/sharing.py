@@ -13,8 +13,8 @@ import numpy as np
 from onnxscope.errors import DeadlineExceededError, OnnxscopeError, UnavailableError
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.codec import Array
-from onnxscope.v1.sharing import IS_SUPPORTED, TAKEN_BYTES, Record, is_shareable
-from onnxscope.v1.tensor_pb2 import ValueStart
+from onnxscope.v1.envelope import Carried
+from onnxscope.v1.sharing import IS_SUPPORTED, TAKEN_BYTES, Lying, Record, is_shareable
 
 if TYPE_CHECKING:
     from onnxscope.shared_blocks import Connection
@@ -44,9 +44,9 @@ class SharedCall:
         self._lent: list[int] = []
         self.has_placed = False
 
-    def array(self, start: ValueStart) -> Array:
+    def array(self, lying: Lying) -> Array:
         """As `Connection.array`."""
-        array = self._connection.array(start)
+        array = self._connection.array(lying)
         self._count += 1
         self._untold_bytes += array.nbytes
         return array
@@ -74,15 +74,16 @@ class SharedCall:
             self._untold_bytes = 0
             self._connection.say(Record.TAKEN, self.sharing.call, self._count)
 
-    async def arrival(self, response: pb.CaptureResponse | pb.StreamCaptureResponse) -> None:
+    async def arrival(self, response: Carried) -> None:
         """Waits for the memory that a response names, so that `array` has nothing to wait for.
 
         Raises:
             StreamCutError: it doesn't come.
         """
-        starts = [event.value.start for event in response.events if event.value.start.HasField("shared")]
-        if not all(map(self._connection.has, starts)):
-            await asyncio.to_thread(self._connection.wait_for, starts)
+        starts = [event.value.start for event in response.message.events if event.value.start.HasField("shared")]
+        numbers = [*(start.shared.block for start in starts), *(lying.block for lying in response.lying.values())]
+        if not all(map(self._connection.has, numbers)):
+            await asyncio.to_thread(self._connection.wait_for, numbers)
 
     def end(self) -> None:
         """Says that nothing more of the answer will be read; arrays live on."""

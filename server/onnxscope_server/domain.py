@@ -51,8 +51,21 @@ class DataType(enum.IntEnum):
     INT2 = 26
 
 
-# an empty array of a type and shape in memory of the caller's; None where it has none for it
-Memory: TypeAlias = Callable[[DataType, tuple[int, ...]], "Array | None"]
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Slot:
+    """What is written run after run: who has memory for it had best give it the same each time.
+
+    Attributes:
+        data_type: type of its elements.
+        shape: its shape.
+    """
+
+    data_type: DataType
+    shape: tuple[int, ...]
+
+
+# an array of the caller's for a slot to be written into; None where it has none for it
+Memory: TypeAlias = Callable[[Slot], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)

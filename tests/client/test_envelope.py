@@ -11,6 +11,7 @@ from tests.messages import message
 
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import codec
+from onnxscope.v1 import envelope as envelopes
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.envelope import (
     CAPTURE_REQUEST,
@@ -77,6 +78,15 @@ def whole(carried, items, name):
         inside = part.start if part.WhichOneof("part") == "start" else part.chunk
         assert not inside.data
         inside.data = bytes(data)
+    for index, lying in carried.lying.items():
+        item = getattr(carried.message, items)[index]
+        assert not item.ByteSize()
+        start = (getattr(item, name) if name else item).start
+        start.role, start.name = lying.role, lying.name
+        layout = start.layout.array
+        layout.data_type, layout.byte_count = codec.DATA_TYPES[lying.dtype], lying.end - lying.offset
+        layout.shape.extend(lying.shape)
+        start.shared.block, start.shared.offset, start.shared.byte_count = lying.block, lying.offset, layout.byte_count
     return carried.message
 
 
@@ -85,6 +95,9 @@ def parts_and_others(draw, item_kind):
     """Pieces of values, with other items between them."""
     values = [np.resize(np.arange(256, dtype=np.uint8), size) for size in draw(st.lists(SIZES, min_size=1, max_size=4))]
     found = [p for index, value in enumerate(values) for p in codec.parts(pb.VALUE_ROLE_INPUT, f"v{index}", value)]
+    for block in draw(st.lists(st.sampled_from([1, 2**40]), max_size=40)):
+        lying = envelopes.shared_part(pb.VALUE_ROLE_INPUT, f"s{block}", np.zeros((2, 3), np.float16), (block, 64, 12))
+        found.insert(draw(st.integers(0, len(found))), lying)
     for other in OTHERS[item_kind]:
         found.insert(draw(st.integers(0, len(found))), other)
     return found
@@ -127,6 +140,7 @@ def test_what_is_read_is_what_protobuf_reads(envelope, kind, items, item_kind, n
 def test_hostile_bytes_are_what_protobuf_says_they_are(envelope, kind, items, item_kind, name):
     """Bytes that were changed anywhere are read as protobuf reads them, or refused as it refuses them."""
     fixed = [*codec.parts(pb.VALUE_ROLE_INPUT, "v", np.zeros(9000, np.uint8)), *OTHERS[item_kind]]
+    fixed += [envelopes.shared_part(pb.VALUE_ROLE_INPUT, "s", np.zeros(6, np.float16), (7, 64, 12))]
     fixed += [*codec.parts(pb.VALUE_ROLE_INPUT, "w", np.ones(5000, np.uint8)), codec.Part(None, 300, bytes(5000))]
     (raw,) = envelope.packed(fixed)
     # where the messages' own bytes are, and not the values'

@@ -9,6 +9,7 @@ from tests.messages import messages
 import onnxscope
 from onnxscope.receive import Arrived, BatchCompleted, BatchStarted, Completed, Planned, Receiver, StreamCompleted
 from onnxscope.v1 import capture_service_pb2 as pb
+from onnxscope.v1.envelope import CAPTURE_RESPONSE, Carried, shared_part
 from onnxscope.v1.tensor_pb2 import VALUE_ROLE_ACTIVATION
 
 LARGE = np.arange(400_000, dtype=np.float64)
@@ -21,12 +22,12 @@ def parts(value):
 
 def capture(*events):
     """A response of a capture."""
-    return pb.CaptureResponse(events=[pb.CaptureEvent(**event) for event in events])
+    return Carried(pb.CaptureResponse(events=[pb.CaptureEvent(**event) for event in events]))
 
 
 def stream(*events):
     """A response of a stream."""
-    return pb.StreamCaptureResponse(events=[pb.StreamEvent(**event) for event in events])
+    return Carried(pb.StreamCaptureResponse(events=[pb.StreamEvent(**event) for event in events]))
 
 
 def test_a_capture_in_events():
@@ -86,3 +87,12 @@ def test_parts_out_of_order_are_an_error_of_the_tree():
     """What the codec says is passed on."""
     with pytest.raises(onnxscope.InternalError, match="no value"):
         list(Receiver().feed(capture({"value": parts(LARGE)[1]})))
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_shared_memory_is_refused_where_the_call_shares_none(count):
+    """Whether a message has one value that lies there or many, which are read in another way."""
+    items = [shared_part(VALUE_ROLE_ACTIVATION, f"h{index}", LARGE, (7, 0, LARGE.nbytes)) for index in range(count)]
+    (raw,) = CAPTURE_RESPONSE.packed(items)
+    with pytest.raises(onnxscope.InternalError, match=r"'h0'.*shared memory, and the call shares none"):
+        list(Receiver().feed(CAPTURE_RESPONSE.parse(raw)))

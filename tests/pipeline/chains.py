@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope_server.domain import Array, DataType
+from onnxscope_server.domain import Array, Slot
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
@@ -52,6 +52,6 @@ async def rest_of(parts: AsyncIterator[Result]) -> list[Result]:
     return [part async for part in parts]
 
 
-def fresh_memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
+def fresh_memory(slot: Slot) -> Array:
     """Gives memory to write into."""
-    return np.zeros(shape, DTYPES[data_type])
+    return np.zeros(slot.shape, DTYPES[slot.data_type])

@@ -20,7 +20,7 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import DataType, OutputMode, Reduction, ReductionKind
+from onnxscope_server.domain import OutputMode, Reduction, ReductionKind, Slot
 from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline.parts import joined
 from onnxscope_server.pipeline.running import Call
@@ -136,9 +136,9 @@ def test_callers_own_memory_is_left_alone(count: int) -> None:
     """Who may run with others gets arrays, also where nobody else came."""
     asked = []
 
-    def memory(data_type: DataType, shape: tuple[int, ...]) -> Any:
-        asked.append(shape)
-        return np.empty(shape, DTYPES[data_type])
+    def memory(slot: Slot) -> Any:
+        asked.append(slot)
+        return np.empty(slot.shape, DTYPES[slot.data_type])
 
     async def work() -> None:
         async with calling(ROWWISE) as callers:

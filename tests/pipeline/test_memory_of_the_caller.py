@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import Array, CaptureSpec, DataType
+from onnxscope_server.domain import Array, CaptureSpec, Slot
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.result_domain import Fidelity, Result
 from onnxscope_server.run.values import DTYPES
@@ -27,9 +27,9 @@ class Caller:
     def __init__(self) -> None:
         self.offered: list[Array] = []
 
-    def memory(self, data_type: DataType, shape: tuple[int, ...]) -> Array:
+    def memory(self, slot: Slot) -> Array:
         """Offers an array."""
-        self.offered.append(np.zeros(shape, DTYPES[data_type]))
+        self.offered.append(np.zeros(slot.shape, DTYPES[slot.data_type]))
         return self.offered[-1]
 
     def take(self, part: Result) -> dict[tuple[str, str], Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.pipeline.chains import LONG, Make, X, all_parts, fresh_memory, one_runner, rest_of
 
-from onnxscope_server.domain import Array, DataType
+from onnxscope_server.domain import Array, Slot
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
@@ -90,8 +90,8 @@ def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_refere
     made = chain_of(LONG)
     offered: list[Array] = []
 
-    def memory(data_type: DataType, shape: tuple[int, ...]) -> Array:
-        offered.append(fresh_memory(data_type, shape))
+    def memory(slot: Slot) -> Array:
+        offered.append(fresh_memory(slot))
         return offered[-1]
 
     call = Call({"x": X}, {}, None if by_reference else memory, by_reference=by_reference)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxscope_server.domain import Array, DataType
+from onnxscope_server.domain import Array, DataType, Slot
 from onnxscope_server.errors import RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
@@ -55,11 +55,11 @@ class Caller:
         self.offered: list[tuple[DataType, tuple[int, ...]]] = []
         self.was_asked = threading.Event()
 
-    def memory(self, data_type: DataType, shape: tuple[int, ...]) -> Array:
+    def memory(self, slot: Slot) -> Array:
         """Offers an array."""
-        self.offered.append((data_type, shape))
+        self.offered.append((slot.data_type, slot.shape))
         self.was_asked.set()
-        return np.full(shape, 77, DTYPES[data_type])
+        return np.full(slot.shape, 77, DTYPES[slot.data_type])
 
 
 async def _run(runner: Runner, made: Any, inputs: dict[str, Any], seen: ShapesSeen, caller: Caller) -> list[Result]:

@@ -17,7 +17,7 @@ from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Record
-from onnxscope_server.domain import DataType
+from onnxscope_server.domain import DataType, Slot
 from onnxscope_server.wire import share as share_module
 from onnxscope_server.wire import shared_memory as door
 from onnxscope_server.wire.share import Share
@@ -35,7 +35,7 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def _made(share: Share, value: float = 1.0) -> Any:
-    made = share.empty(DataType.FLOAT32, SHAPE)
+    made = share.empty(Slot(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = value
     return made
@@ -195,7 +195,7 @@ def test_a_client_that_says_what_cannot_be_is_let_go(client: Any, memory: Shared
     client.say(*record)
     _until(lambda: memory.share(client.token, 99) is None)
     assert share.give(made) is None
-    assert share.empty(DataType.FLOAT32, SHAPE) is None
+    assert share.empty(Slot(DataType.FLOAT32, SHAPE)) is None
     assert made[0, 0] == 1
     del made
     _until(lambda: memory.byte_count == 0)
@@ -225,10 +225,10 @@ def test_the_limit_holds_and_free_blocks_make_room(client: Any, memory: SharedMe
     """Of 8 MiB the ninth has no place, until one is free; then another size gets it."""
     _, share = client.call()
     held = [_made(share) for _ in range(8)]
-    assert share.empty(DataType.FLOAT32, SHAPE) is None
+    assert share.empty(Slot(DataType.FLOAT32, SHAPE)) is None
     assert share.put(np.zeros(SHAPE, np.float32)) is None
     held.pop()
-    small = share.empty(DataType.UINT8, (100_000,))
+    small = share.empty(Slot(DataType.UINT8, (100_000,)))
     assert small is not None
     assert memory.byte_count <= 8 * MIB
 
@@ -247,7 +247,7 @@ def test_the_limit_holds_and_free_blocks_make_room(client: Any, memory: SharedMe
 def test_what_no_block_is_for(client: Any, data_type: DataType, shape: tuple[int, ...]) -> None:
     """Small arrays, text, and types of several elements a byte."""
     _, share = client.call()
-    assert share.empty(data_type, shape) is None
+    assert share.empty(Slot(data_type, shape)) is None
 
 
 async def _room(share: Share) -> None:
@@ -296,7 +296,7 @@ def test_threads_may_share_a_client(client: Any, memory: SharedMemory) -> None:
         assert share is not None
         for index in range(200):
             value = float(seed * 1000 + index)
-            made = share.empty(DataType.FLOAT32, (128, 128))
+            made = share.empty(Slot(DataType.FLOAT32, (128, 128)))
             if made is None:
                 continue
             made[:] = value
@@ -316,7 +316,7 @@ def test_descriptors_do_not_pile_up(client: Any) -> None:
     """Neither side keeps one for a block."""
     _, share = client.call()
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    held = [share.empty(DataType.UINT8, (sharing.SMALLEST_BYTES,)) for _ in range(100)]
+    held = [share.empty(Slot(DataType.UINT8, (sharing.SMALLEST_BYTES,))) for _ in range(100)]
     assert all(made is not None for made in held)
     # those in flight are the socket's
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
@@ -325,7 +325,7 @@ def test_descriptors_do_not_pile_up(client: Any) -> None:
 def test_what_the_client_holds_can_be_read(client: Any) -> None:
     """Until it says that it lets go; only within the block, and as long as the mapping is needed."""
     _, share = client.call()
-    made = share.empty(DataType.FLOAT32, SHAPE)
+    made = share.empty(Slot(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = 3
     location = share.give(made)

@@ -11,8 +11,7 @@ import functools
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -103,8 +102,7 @@ def byte_count(data_type: int, shape: tuple[int, ...]) -> int:
     return -(-count * bits // 8) if bits else count * DTYPES[data_type].itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A piece of a value on its way out, not copied yet.
 
     Attributes:

@@ -18,11 +18,16 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import probe_service_pb2 as probe_pb
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CHUNK_BYTES, Array, Buffer, Part, array_header
+from onnxscope.v1.sharing import Lying
 
 MESSAGE_BYTES = CHUNK_BYTES + (64 << 10)  # a chunk, and small items around it
 
 # below this, what Python does to keep bytes from being copied costs more than copying them
 _LEAST_BYTES = 4096
+_LOCATIONS_KEPT = 16_384
+# of an item that says where a value lies: most of that is its name
+_LYING_BYTES = 512
+_LYING_KEPT = 8192
 _NONE: Mapping[int, memoryview] = MappingProxyType({})
 _KINDS, _NUMBER, _BYTES = 7, 0, 2  # a key's lowest bits
 _CONTINUED = 0x80  # this bit says that a number goes on; seven bits a byte, lowest first
@@ -46,6 +51,7 @@ _SHARED_KEYS = [
     bytes([pb.SharedBytes.DESCRIPTOR.fields_by_name[name].number << 3 | _NUMBER])
     for name in ("block", "offset", "byte_count")
 ]
+_EMPTY = {key: bytes([key, 0]) for key in map(_key, range(1, 16))}
 _ONE_BYTE = [bytes([number]) for number in range(_CONTINUED)]
 
 
@@ -55,10 +61,12 @@ class Carried(NamedTuple):
     Attributes:
         message: the message, without the bytes that stand beside it.
         data: bytes of a start or a chunk, by the index of the item that it is in: views of what was received.
+        lying: what lies in shared memory, by the index of an item that the message has empty.
     """
 
     message: Any
     data: Mapping[int, memoryview] = _NONE
+    lying: Mapping[int, Lying] = MappingProxyType({})
 
 
 class Envelope:
@@ -67,10 +75,12 @@ class Envelope:
     Args:
         message: the kind.
         path: the repeated field, and the field of an item that holds the part, if the item is no part itself.
+        finds_lying: whether `Carried.lying` has what lies in shared memory; if not, all of that is in the message.
     """
 
-    def __init__(self, message: type[Message], *path: str) -> None:
+    def __init__(self, message: type[Message], *path: str, finds_lying: bool = False) -> None:
         self._message = message
+        self._finds_lying = finds_lying
         keys = []
         descriptor: Any = message.DESCRIPTOR
         for name in path:
@@ -118,9 +128,8 @@ class Envelope:
         if part.header is None:
             return (_before(self._keys, _CHUNK, pb.ValueChunk(offset=part.offset).SerializeToString(), size), part.data)
         if isinstance(part.header, bytes):
-            # of what lies in shared memory the header says where, and is another each time
-            before = _before_start(self._keys, part.header, size) if size else _within(self._start_keys, part.header)
-            return (before, part.data)
+            before = _before_start(self._keys, part.header, size)
+            return (before, part.data) if size else (before,)
         return (_before(self._keys, _START, part.header.SerializeToString(), size), part.data)
 
     def parse(self, raw: bytes) -> Carried:
@@ -130,29 +139,36 @@ class Envelope:
             DecodeError: the bytes are no such message.
         """
         if len(raw) >= _LEAST_BYTES:
-            data: dict[int, memoryview] = {}
             try:
-                rest = self._cut(raw, data)
+                return self._cut(raw)
             except _UnusualError:
-                return Carried(self._message.FromString(raw))
-            return Carried(self._message.FromString(rest), data)
+                pass
         return Carried(self._message.FromString(raw))
 
-    def _cut(self, raw: bytes, data: dict[int, memoryview]) -> bytes:
-        """Returns a message without the data of its large parts, which is put into `data`."""
+    def _cut(self, raw: bytes) -> Carried:
+        """Reads a message: large data and what lies in shared memory come beside it."""
         view, pieces, kept, index = memoryview(raw), [], 0, 0
-        for field in _fields(raw, 0, len(raw)):
-            if field.key != self._keys[0]:
+        data: dict[int, memoryview] = {}
+        lies: dict[int, Lying] = {}
+        for key, start, payload, end in _fields(raw, 0, len(raw)):
+            if key != self._keys[0]:
                 continue
-            if field.end - field.payload >= _LEAST_BYTES:
-                found = self._data(raw, field)
+            if end - payload >= _LEAST_BYTES:
+                found = self._data(raw, _Field(key, start, payload, end))
                 if found is not None:
                     keys, head, where = found
-                    pieces += [raw[kept : field.start], _within(keys, head)]
+                    pieces += [raw[kept:start], _within(keys, head)]
                     data[index] = view[where.payload : where.end]
-                    kept = field.end
+                    kept = end
+            elif self._finds_lying and end - payload <= _LYING_BYTES:
+                lying = _lying(self._keys, raw[payload:end])
+                if lying is not None:
+                    pieces += [raw[kept:start], _EMPTY[key]] if kept < start else [_EMPTY[key]]
+                    lies[index] = lying
+                    kept = end
             index += 1
-        return b"".join((*pieces, raw[kept:])) if pieces else raw
+        rest = b"".join((*pieces, raw[kept:])) if pieces else raw
+        return Carried(self._message.FromString(rest), data, lies)
 
     def _data(self, raw: bytes, item: _Field) -> tuple[tuple[int, ...], bytes, _Field] | None:
         """Finds the one part of an item: where its data stands, and what stands around it."""
@@ -165,7 +181,7 @@ class Envelope:
         part = _only(raw, inner)
         if part is None or part.key not in _DATA:
             return None
-        fields = list(_fields(raw, part.payload, part.end))
+        fields = [_Field(*field) for field in _fields(raw, part.payload, part.end)]
         found = [field for field in fields if field.key == _DATA[part.key]]
         if len(found) != 1:
             return None
@@ -175,9 +191,9 @@ class Envelope:
 
 
 CAPTURE_REQUEST = Envelope(capture_pb.CaptureRequest, "inputs")
-CAPTURE_RESPONSE = Envelope(capture_pb.CaptureResponse, "events", "value")
+CAPTURE_RESPONSE = Envelope(capture_pb.CaptureResponse, "events", "value", finds_lying=True)
 STREAM_CAPTURE_REQUEST = Envelope(capture_pb.StreamCaptureRequest, "items", "input")
-STREAM_CAPTURE_RESPONSE = Envelope(capture_pb.StreamCaptureResponse, "events", "value")
+STREAM_CAPTURE_RESPONSE = Envelope(capture_pb.StreamCaptureResponse, "events", "value", finds_lying=True)
 FIT_PROBE_REQUEST = Envelope(probe_pb.FitProbeRequest, "items", "input")
 SWEEP_REQUEST = Envelope(probe_pb.SweepRequest, "items", "input")
 
@@ -195,25 +211,49 @@ class _Field(NamedTuple):
     end: int
 
 
-def _fields(raw: bytes, at: int, end: int) -> Iterator[_Field]:
+def _fields(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields what a `_Field` has."""
     while at < end:
         start, key = at, raw[at]
-        if key >= _CONTINUED or key & _KINDS not in (_NUMBER, _BYTES):
-            raise _UnusualError
         payload = at + 1
-        number, at = _read_varint(raw, payload, end)
-        if key & _KINDS == _BYTES:
-            payload, at = at, at + number
+        if key & _KINDS == _BYTES and key < _CONTINUED and payload < end and raw[payload] < _CONTINUED:
+            # most are short
+            at = payload + 1 + raw[payload]
+            payload += 1
+        else:
+            if key >= _CONTINUED or key & _KINDS not in (_NUMBER, _BYTES):
+                raise _UnusualError
+            number, at = _read_varint(raw, payload, end)
+            if key & _KINDS == _BYTES:
+                payload, at = at, at + number
         if at > end:
             raise _UnusualError
-        yield _Field(key, start, payload, at)
+        yield key, start, payload, at
+
+
+@functools.lru_cache(_LYING_KEPT)
+def _lying(keys: tuple[int, ...], item: bytes) -> Lying | None:
+    """Reads an item that says where a value lies: often the same, run after run; None for any other."""
+    inner = _Field(keys[0], 0, 0, len(item))
+    for key in (*keys[1:], _START):
+        only = _only(item, inner)
+        if only is None or only.key != key:
+            return None
+        inner = only
+    start = pb.ValueStart.FromString(item[inner.payload : inner.end])
+    if not start.HasField("shared") or start.data:
+        return None
+    try:
+        return Lying.of(start)
+    except ValueError:
+        return None  # whoever reads the message says so
 
 
 def _only(raw: bytes, outer: _Field) -> _Field | None:
     """Returns the one field inside of another; None where there are none or several."""
     fields = _fields(raw, outer.payload, outer.end)
     first = next(fields, None)
-    return None if next(fields, None) is not None else first
+    return None if first is None or next(fields, None) is not None else _Field(*first)
 
 
 def _read_varint(raw: bytes, at: int, end: int) -> tuple[int, int]:
@@ -236,10 +276,16 @@ def shared_part(role: pb.ValueRole, name: str, array: Array, location: tuple[int
         array: the array, of which shape and dtype are told.
         location: number of the block, bytes before the array there, and its bytes.
     """
+    return _located(array_header(role, name, array.dtype, array.shape), *location)
+
+
+@functools.lru_cache(_LOCATIONS_KEPT)
+def _located(header: bytes, *location: int) -> Part:
+    """Returns the piece of an array of which the header says the rest: often the same, run after run."""
     numbers = zip(_SHARED_KEYS, location, strict=True)
     lies = _within((_SHARED,), b"".join(key + _varint(number) for key, number in numbers if number))
     # a message's bytes behind another's are both in one
-    return Part(array_header(role, name, array.dtype, array.shape) + lies, 0, b"")
+    return Part(header + lies, 0, b"")
 
 
 def _varint(number: int) -> bytes:
@@ -253,7 +299,7 @@ def _varint(number: int) -> bytes:
     return bytes(written)
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(_LOCATIONS_KEPT)
 def _before_start(keys: tuple[int, ...], head: bytes, size: int) -> bytes:
     """Does what `_before` does for the start of an array: the same for all its runs."""
     return _before(keys, _START, head, size)

@@ -14,15 +14,17 @@ import os
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnxscope.v1 import codec
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.assemble import MAX_RANK
+from onnxscope.v1.codec import Array
 
 IS_SUPPORTED = sys.platform == "linux" and sys.byteorder == "little" and hasattr(os, "memfd_create")
 SMALLEST_BYTES = 64 << 10
@@ -96,21 +98,55 @@ def is_shareable(dtype: np.dtype[Any], byte_count: int) -> bool:
     return byte_count >= SMALLEST_BYTES and dtype in DATA_TYPES
 
 
-def extent(start: pb.ValueStart, block_bytes: int) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Returns shape, dtype and offset of the array that lies in a block of so many bytes where a message says.
+class Lying(NamedTuple):
+    """An array that lies in a block, as a message says.
 
-    Raises:
-        ValueError: there can be no such array.
+    Attributes:
+        role: of the value.
+        name: of the value.
+        block: number of the block.
+        shape: of the array.
+        dtype: of the array.
+        offset: bytes before it in the block.
+        end: bytes up to its end.
     """
-    shared, layout = start.shared, start.layout.array
-    dtype, shape = DTYPES.get(layout.data_type), tuple(layout.shape)
-    if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
-        raise ValueError(f"{start.name!r} has a layout that no shared memory has")
-    byte_count = math.prod(shape) * dtype.itemsize
-    is_inside = shared.offset + byte_count <= block_bytes and shared.offset % dtype.itemsize == 0
-    if not shared.byte_count == layout.byte_count == byte_count > 0 or not is_inside:
-        raise ValueError(f"{start.name!r} has an extent that its shared memory does not have")
-    return shape, dtype, shared.offset
+
+    role: pb.ValueRole
+    name: str
+    block: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    end: int
+
+    @classmethod
+    def of(cls, start: pb.ValueStart) -> Lying:
+        """Reads a message that has `shared`.
+
+        Raises:
+            ValueError: there can be no such array.
+        """
+        shared, layout = start.shared, start.layout.array
+        dtype, shape = DTYPES.get(layout.data_type), tuple(layout.shape)
+        if dtype is None or len(shape) > MAX_RANK or min(shape, default=0) < 0:
+            raise ValueError(f"{start.name!r} has a layout that no shared memory has")
+        byte_count = math.prod(shape) * dtype.itemsize
+        if not shared.byte_count == layout.byte_count == byte_count > 0 or shared.offset % dtype.itemsize:
+            raise ValueError(f"{start.name!r} has an extent that no shared memory has")
+        return cls(start.role, start.name, shared.block, shape, dtype, shared.offset, shared.offset + byte_count)
+
+    def array(self, memory: memoryview) -> Array:
+        """Returns the array, where it lies.
+
+        Args:
+            memory: all of its block.
+
+        Raises:
+            ValueError: the block is smaller.
+        """
+        if self.end > memory.nbytes:
+            raise ValueError(f"{self.name!r} has an extent that its shared memory does not have")
+        return np.ndarray(self.shape, self.dtype, memory, self.offset)
 
 
 def mapped(descriptor: int, byte_count: int) -> memoryview:
@@ -119,24 +155,16 @@ def mapped(descriptor: int, byte_count: int) -> memoryview:
     Raises:
         OSError: the system refuses.
     """
-    return np.asarray(_Mapping(descriptor, byte_count)).data
-
-
-class _Mapping:
-    """Mapped memory, as numpy's array interface. Python's `mmap` would keep a descriptor open for every block."""
-
-    def __init__(self, descriptor: int, byte_count: int) -> None:
-        libc = _libc()
-        where = libc.mmap(None, byte_count, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
-        if where == ctypes.c_void_p(-1).value:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        self._unmap = functools.partial(libc.munmap, where, byte_count)
-        self.__array_interface__ = {"version": 3, "shape": (byte_count,), "typestr": "|u1", "data": (where, False)}
-
-    def __del__(self) -> None:
-        if hasattr(self, "_unmap"):
-            self._unmap()
+    libc = _libc()
+    # Python's own `mmap` would keep a descriptor open for every block
+    where = libc.mmap(None, byte_count, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, descriptor, 0)
+    if where == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    # no array of numpy's: what is made from an array in the block then has that one as its base
+    memory = (ctypes.c_ubyte * byte_count).from_address(where)
+    weakref.finalize(memory, libc.munmap, where, byte_count).atexit = False
+    return memoryview(memory)
 
 
 @functools.cache

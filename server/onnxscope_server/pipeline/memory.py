@@ -48,6 +48,8 @@ class Budget:
 
     def learn(self, plan: Plan, inputs: Mapping[str, Value], activations: Mapping[str, Value]) -> None:
         """Keeps how large values were whose sizes nothing else tells; the next run of them is planned with that."""
+        if self.fits(plan, inputs):
+            return
         given = max(1, sum(map(bytes_held, inputs.values())))
         if sum(map(bytes_held, activations.values())) <= given * _GROWTH:
             return

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onnxscope_server.domain import Array, DataType, Memory, TensorType, Value
+from onnxscope_server.domain import Array, Memory, Slot, TensorType, Value
 from onnxscope_server.pipeline.by_shapes import ByShapes, InputShapes
 from onnxscope_server.run.session import Session
 
-_Outputs: TypeAlias = Mapping[str, tuple[DataType, tuple[int, ...]]]
+_Outputs: TypeAlias = Mapping[str, Slot]
 
 
 def input_shapes(inputs: Mapping[str, Value]) -> InputShapes:
@@ -45,7 +45,7 @@ class ShapesSeen:
             if session in self._otherwise:
                 return {}
             known = self._seen.get(session, given) or {}
-        made = {name: memory(*known[name]) for name in names if name in known}
+        made = {name: memory(known[name]) for name in names if name in known}
         return {name: array for name, array in made.items() if array is not None}
 
     def learn(self, session: Session, given: InputShapes, values: Mapping[str, Value]) -> None:
@@ -54,7 +54,7 @@ class ShapesSeen:
             if self._seen.get(session, given) is not None:
                 return
             shapes = {
-                name: (declared.data_type, value.shape)
+                name: Slot(declared.data_type, value.shape)
                 for name, value in values.items()
                 if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
             }

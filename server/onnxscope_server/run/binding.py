@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import ctypes
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from onnxscope_server.domain import Array, DataType, TensorType, ValueType
 from onnxscope_server.run.environment import native
 from onnxscope_server.run.values import CPU, DTYPES, Feed, is_packed
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """An array that onnxruntime can write into.
 
     Attributes:
@@ -26,25 +25,39 @@ class Target:
     pointer: int
 
 
-def targets(into: Mapping[str, Array], outputs: Mapping[str, ValueType | None]) -> dict[str, Target]:
+def targets(
+    into: Mapping[str, Array], names: Iterable[str], outputs: Mapping[str, ValueType | None]
+) -> dict[str, Target]:
     """Returns what can be bound: arrays of whole bytes an element, contiguous, of the type that the session declares.
 
     Args:
         into: arrays by output name.
+        names: of the outputs that are wanted.
         outputs: declared types by output name.
     """
     found = {}
-    for name, array in into.items():
-        declared = outputs.get(name)
-        if isinstance(declared, TensorType) and not declared.sparse and _takes(array, declared.data_type):
-            found[name] = Target(array, declared.data_type, array.__array_interface__["data"][0])
+    for name in names:
+        array, declared = into.get(name), outputs.get(name)
+        if array is None or not isinstance(declared, TensorType) or declared.sparse:
+            continue
+        if _takes(array, declared.data_type):
+            found[name] = Target(array, declared.data_type, _address(array))
     return found
+
+
+def _address(array: Array) -> int:
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
+    except ValueError:
+        # a type that the buffer protocol does not know; this takes four times as long
+        address: int = array.__array_interface__["data"][0]
+        return address
 
 
 def _takes(array: Array, data_type: DataType) -> bool:
     whole_bytes = data_type is not DataType.STRING and not is_packed(data_type)
     # without elements there is nothing to write, and no pointer to recognise
-    return whole_bytes and array.flags.carray and array.dtype == DTYPES[data_type] and array.size > 0
+    return array.dtype == DTYPES[data_type] and array.flags.carray and array.size > 0 and whole_bytes
 
 
 def run_bound(

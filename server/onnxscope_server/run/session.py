@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
 from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
-from onnxscope_server.run.binding import is_written, run_bound, targets
+from onnxscope_server.run.binding import Target, is_written, run_bound, targets
 from onnxscope_server.run.environment import ort
 from onnxscope_server.run.failures import run_failure
 from onnxscope_server.run.node_types import declared_type, described
@@ -166,25 +166,41 @@ class Session:
         ready = self._feeds(feeds)
         if not all(feed.is_ort_value for feed in ready.values()):
             return self._run_on_texts(ready, names, run_options), {}
-        bound = targets({name: into[name] for name in names if name in into}, self.outputs) if into else {}
+        bound = targets(into, names, self.outputs) if into else {}
         try:
             if bound:
                 results = run_bound(self._native, ready, names, bound, run_options)
             else:
                 plain = {name: feed.value for name, feed in ready.items()}
                 results = self._native.run_with_ort_values(plain, names, run_options)
-            # by index: onnxruntime's vector of results takes longer to iterate than a small run takes
-            made = {name: results[index] for index, name in enumerate(names)}
-            written = {name: target.array for name, target in bound.items() if is_written(target, made[name])}
-            values = {
-                name: written[name] if name in written else to_value(name, result, self._native, feeds=ready.values())
-                for name, result in made.items()
-            }
-            return values, {name: Handle(made[name], written.get(name)) for name in names if name in handed}
+            return self._taken(results, names, ready, bound, handed)
         except RunFailedError:
             raise
         except Exception as error:
             raise run_failure(error, bound=bool(bound)) from error
+
+    def _taken(
+        self,
+        results: Any,
+        names: Sequence[str],
+        ready: Mapping[str, Feed],
+        bound: Mapping[str, Target],
+        handed: Collection[str],
+    ) -> tuple[dict[str, Value], dict[str, Handle]]:
+        """Returns values and handles of what a run returned, see `run_on`."""
+        values: dict[str, Value] = {}
+        handles = {}
+        for index, name in enumerate(names):
+            # by index: onnxruntime's vector of results takes longer to iterate than a small run takes
+            result, target = results[index], bound.get(name)
+            written = target.array if target is not None and is_written(target, result) else None
+            if written is None:
+                values[name] = to_value(name, result, self._native, feeds=ready.values())
+            else:
+                values[name] = written
+            if name in handed:
+                handles[name] = Handle(result, written)
+        return values, handles
 
     def _run_on_texts(self, ready: Mapping[str, Feed], names: Sequence[str], run_options: Any) -> dict[str, Value]:
         """Runs where text, sequences or maps are among the inputs, which no OrtValue holds."""

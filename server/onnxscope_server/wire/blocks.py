@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import math
 import os
 import threading
@@ -10,14 +11,16 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from onnxscope.v1.sharing import Record, mapped
-from onnxscope_server.domain import Array
+from onnxscope_server.domain import Array, Slot
 
 # a process may have some 65,000 mappings, and others need some too
 MOST_BLOCKS = 16_384
+_SLOTS_KEPT = 4 * MOST_BLOCKS
 _PAGE_BYTES = 4096
 # sizes from one power of two to the next: at most an eighth of a block is left over
 _STEPS = 8
@@ -83,11 +86,10 @@ class Block:
 
 
 class _Use(weakref.ref[Array]):
-    """An array over a block, which every array in it keeps alive: its end is the end of the use."""
+    """An array in a block, which every array made from it keeps alive: its end is the end of the use."""
 
-    __slots__ = ("block", "byte_count", "owner_id")
+    __slots__ = ("block", "owner_id")
     block: Block
-    byte_count: int
     owner_id: int
 
 
@@ -107,7 +109,10 @@ class Blocks:
         self._tell = tell
         self._next = 1
         self._blocks: dict[int, Block] = {}
-        self._free: dict[int, list[Block]] = {}
+        # by size and number; which was free first is first
+        self._free: dict[int, dict[int, Block]] = {}
+        # the number of the block in which a slot was written last
+        self._last: dict[Slot, int] = {}
         self._by_owner: dict[int, Block] = {}
         self._ended: deque[_Use] = deque()
         self._is_closed = False
@@ -117,15 +122,25 @@ class Blocks:
         """Whether no block is left, and no array in one."""
         return not self._blocks and not self._by_owner
 
-    def reused(self, byte_count: int) -> Array | None:
-        """Returns a uint8 array over a block that is free and large enough, or None."""
-        self.settle()
-        free = self._free.get(_rounded(byte_count))
-        return self._used(free.pop(), byte_count) if free else None
+    def reused(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+        """Returns an array in a block that is free and large enough, or None.
 
-    def made(self, byte_count: int) -> Array | None:
-        """Returns a uint8 array over a new block; None where there may or can be none."""
-        size = _rounded(byte_count)
+        Args:
+            shape: of the array, which has elements.
+            dtype: of the array.
+            slot: what will be written there: the block in which it was written last comes first.
+        """
+        if self._ended:
+            self.settle()
+        free = self._free.get(_size(shape, dtype))
+        if not free:
+            return None
+        block = free.pop(self._last.get(slot, 0), None) if slot is not None else None
+        return self._used(free.popitem()[1] if block is None else block, shape, dtype, slot)
+
+    def made(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+        """Returns an array in a new block; None where there may or can be none. Arguments are as of `reused`."""
+        size = _size(shape, dtype)
         if self._is_closed or not (self._allowance.take(size) or self._exchange(size)):
             return None
         try:
@@ -137,18 +152,18 @@ class Blocks:
             return None
         block = self._blocks[self._next] = Block(self._next, size, memory)
         self._next += 1
-        return self._used(block, byte_count)
+        return self._used(block, shape, dtype, slot)
 
     def find(self, array: Array) -> tuple[Block, int] | None:
         """Returns the block that an array lies in, and the bytes before it there."""
-        owner = array
-        while isinstance(owner.base, np.ndarray):
-            owner = owner.base
+        owner, base = array, array.base
+        while isinstance(base, np.ndarray):
+            owner, base = base, base.base
         block = self._by_owner.get(id(owner))
         if block is None or block.use is None or block.use() is not owner:
             return None
         # what is as large is all of it; asking for addresses takes a while
-        return block, 0 if array.nbytes == block.use.byte_count else array.ctypes.data - owner.ctypes.data
+        return block, 0 if array.nbytes == owner.nbytes else array.ctypes.data - owner.ctypes.data
 
     def held(self, number: int) -> memoryview | None:
         """Returns the memory of a block that the client holds; None where it does not."""
@@ -182,9 +197,10 @@ class Blocks:
     def idle(self, before: float) -> Iterator[Block]:
         """Takes out the blocks that have been free since before a time; memory goes when the caller forgets them."""
         for size, free in self._free.items():
-            while free and free[0].free_since < before and self._tell(Record.DROPPED, free[0].number, 0, None):
-                block = free.pop(0)
-                del self._blocks[block.number]
+            while (block := next(iter(free.values()), None)) is not None and block.free_since < before:
+                if not self._tell(Record.DROPPED, block.number, 0, None):
+                    break
+                del free[block.number], self._blocks[block.number]
                 self._allowance.give_back(size)
                 yield block
 
@@ -199,13 +215,15 @@ class Blocks:
                 self._allowance.give_back(block.byte_count)
         self.settle()
 
-    def _used(self, block: Block, byte_count: int) -> Array:
-        owner: Array = np.frombuffer(block.memory, np.uint8, byte_count)
-        use = _Use(owner, self._ended.append)
+    def _used(self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None) -> Array:
+        if slot is not None and self._last.get(slot) != block.number:
+            if len(self._last) >= _SLOTS_KEPT:
+                self._last.clear()
+            self._last[slot] = block.number
+        owner: Array = np.ndarray(shape, dtype, block.memory)
+        use = block.use = _Use(owner, self._ended.append)
         use.block = block
-        use.byte_count = byte_count
         use.owner_id = id(owner)
-        block.use = use
         self._by_owner[use.owner_id] = block
         return owner
 
@@ -217,7 +235,7 @@ class Blocks:
             return
         block.is_sent = False
         block.free_since = time.monotonic()
-        self._free.setdefault(block.byte_count, []).append(block)
+        self._free.setdefault(block.byte_count, {})[block.number] = block
 
     def _memory(self, size: int) -> memoryview | None:
         """Makes the memory of the next block, and tells the client of it."""
@@ -235,6 +253,9 @@ class Blocks:
         return any(self._allowance.take(size) for _ in self.idle(math.inf))
 
 
-def _rounded(byte_count: int) -> int:
+@functools.lru_cache(4096)
+def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Returns the size of blocks for an array."""
+    byte_count = math.prod(shape) * dtype.itemsize
     step = max(_PAGE_BYTES, (1 << (byte_count - 1).bit_length()) // (2 * _STEPS))
     return -(-byte_count // step) * step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import functools
 import math
 import socket
 import threading
@@ -16,8 +17,8 @@ import numpy as np
 from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
-from onnxscope.v1.sharing import Record
-from onnxscope_server.domain import Array, DataType
+from onnxscope.v1.sharing import Lying, Record
+from onnxscope_server.domain import Array, Slot
 from onnxscope_server.wire.blocks import Allowance, Block, Blocks
 
 # what may be sent before the client has taken it, as gRPC's flow control does for what lies in messages
@@ -45,8 +46,8 @@ class Share:
         self._connection = connection
         self._sent = sent
 
-    def empty(self, data_type: DataType, shape: tuple[int, ...]) -> Array | None:
-        """Returns an array for a value to be written into, which then need not be copied: a `domain.Memory`.
+    def empty(self, slot: Slot) -> Array | None:
+        """Returns an array for a slot to be written into, which then need not be copied: a `domain.Memory`.
 
         The memory is used again when the last array in it has died, whether it was given or not.
 
@@ -54,12 +55,13 @@ class Share:
             The array; None for what is small, for text and for types of several elements a byte, and where all memory
             is in use or the client has gone.
         """
-        dtype = sharing.DTYPES.get(data_type)
-        return None if dtype is None else self._empty(dtype, shape)
+        dtype = _shared_dtype(slot)
+        return None if dtype is None else self._connection.empty(slot.shape, dtype, slot)
 
     def put(self, value: Array) -> Array | None:
         """Returns a copy of an array that `give` can give; None as `empty`."""
-        copy = self._empty(value.dtype, value.shape)
+        can = sharing.is_shareable(value.dtype, value.nbytes)
+        copy = self._connection.empty(value.shape, value.dtype) if can else None
         if copy is not None:
             np.copyto(copy, value)
         return copy
@@ -91,10 +93,9 @@ class Share:
         if memory is None:
             raise CodecError(f"{start.name!r} lies in block {start.shared.block}, which the client does not hold")
         try:
-            shape, dtype, offset = sharing.extent(start, len(memory))
+            array = Lying.of(start).array(memory)
         except ValueError as error:
             raise CodecError(str(error)) from error
-        array: Array = np.ndarray(shape, dtype, memory, offset)
         array.flags.writeable = False
         return array
 
@@ -107,12 +108,14 @@ class Share:
         """Says that the server sends nothing more in this call."""
         self._connection.finish(self._sent)
 
-    def _empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array | None:
-        byte_count = math.prod(shape) * dtype.itemsize
-        if not sharing.is_shareable(dtype, byte_count):
-            return None
-        owner = self._connection.empty(byte_count)
-        return None if owner is None else np.ndarray(shape, dtype, owner)
+
+@functools.lru_cache(4096)
+def _shared_dtype(slot: Slot) -> np.dtype[Any] | None:
+    """Returns the dtype of what is written into a slot; None where it can't lie in a block."""
+    dtype = sharing.DTYPES.get(slot.data_type)
+    if dtype is None or not sharing.is_shareable(dtype, math.prod(slot.shape) * dtype.itemsize):
+        return None
+    return dtype
 
 
 class _Sent:
@@ -238,14 +241,14 @@ class Connection:
             self._calls.clear()
             self._blocks.close()
 
-    def empty(self, byte_count: int) -> Array | None:
-        """Returns a uint8 array over a block that is large enough; None where there is none."""
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+        """Returns an array in a block; None where there is none. Arguments are as of `Blocks.reused`."""
         with self._lock:
-            found = self._blocks.reused(byte_count)
+            found = self._blocks.reused(shape, dtype, slot)
             if found is None and self._hear():
                 # the client may just have released one, and memory that was written before is worth a look
-                found = self._blocks.reused(byte_count)
-                return self._blocks.made(byte_count) if found is None else found
+                found = self._blocks.reused(shape, dtype, slot)
+                return self._blocks.made(shape, dtype, slot) if found is None else found
             return found
 
     def give(self, value: Array, sent: _Sent) -> Location | None:
