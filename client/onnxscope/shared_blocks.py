@@ -10,6 +10,7 @@ import array
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import select
 import socket
@@ -31,9 +32,10 @@ _CONNECT_SECONDS = 1.0
 _BLOCK_SECONDS = 5.0
 _TICK_MS = 1000
 _MOST_BLOCKS = 32_768
-# blocks kept for values that are sent, and for how long
-_SPARES = 4
-_SPARE_SECONDS = 1.0
+# blocks kept for values that are sent, and for how long; a server that lends none is not asked again at once
+_SPARES = 16
+_SPARE_SECONDS = 2.0
+_ASK_SECONDS = 1.0
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -45,8 +47,9 @@ def connect(socket_id: str, token: bytes) -> Connection | None:
         server.connect(sharing.address(socket_id))
         if sharing.same_user(server):
             server.send(token)
-            if next(sharing.unpack(server.recv(sharing.PACKET_BYTES)), (0,))[0] == Record.WELCOME:
-                return Connection(server, token)
+            kind, number, _ = next(sharing.unpack(server.recv(sharing.PACKET_BYTES)), (0, 0, 0))
+            if kind == Record.WELCOME:
+                return Connection(server, token, lends=number > 0)
     except (OSError, ValueError, RuntimeError):
         # RuntimeError: no thread can be started
         pass
@@ -60,13 +63,14 @@ class Connection:
     Args:
         server: the connected socket, which this owns.
         token: what it was opened with.
+        lends: whether the server lends blocks.
     """
 
-    def __init__(self, server: socket.socket, token: bytes) -> None:
+    def __init__(self, server: socket.socket, token: bytes, *, lends: bool = True) -> None:
         server.setblocking(False)
         self._token = token
         self._calls = itertools.count(1)
-        self._state = _State(server)
+        self._state = _State(server, lends=lends)
         # the thread knows the state alone, and ends with the socket
         threading.Thread(target=self._state.listen, name="onnxscope-sharing", daemon=True).start()
         self._end = weakref.finalize(self, self._state.shut)
@@ -108,10 +112,10 @@ class Connection:
         return self._state.array_of(lying)
 
     def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
-        """Returns number and memory of a block that no array lies in and that the server leaves to this process.
+        """Returns number and memory of a block that the server has lent to this process.
 
         Returns:
-            None where there is none of about that size: next time there may be, if arrays of the server's have died.
+            None where there is none of about that size: the server is asked for one, for the next time.
         """
         return self._state.lend(byte_count)
 
@@ -144,14 +148,15 @@ class _Use(weakref.ref[Array]):
 class _State:
     """What the thread, the arrays and the connection have in common."""
 
-    def __init__(self, server: socket.socket) -> None:
+    def __init__(self, server: socket.socket, *, lends: bool) -> None:
         self._server = server
+        self._lends = lends
         self._news = threading.Condition()
         self._outbox: deque[bytes] = deque()
         self._uses: dict[int, _Use] = {}
-        # sizes of values that were to be sent lately, and blocks kept for such: number, and when they were put by
-        self._wanted: deque[int] = deque(maxlen=_SPARES)
+        # blocks that are lent and not in use: number, and since when; for which sizes the server was asked, and when
         self._spares: deque[tuple[int, float]] = deque()
+        self._asked: dict[int, float] = {}
         self.blocks: dict[int, _Block] = {}
         self.is_over = False
         _states.add(self)
@@ -197,8 +202,6 @@ class _State:
 
     def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
         """As `Connection.lend`."""
-        if byte_count not in self._wanted:
-            self._wanted.append(byte_count)
         for _ in range(len(self._spares)):
             try:
                 spare = self._spares.popleft()
@@ -208,20 +211,24 @@ class _State:
             if block is not None and _suits(block.byte_count, byte_count):
                 return spare[0], block.memory
             self._spares.append(spare)
+        self._ask(byte_count)
         return None
 
     def put_by(self, number: int) -> None:
-        """Keeps a block for a value that is to be sent, where it suits one; else the server may use it."""
-        # runs wherever an array dies: takes no lock, and raises nothing
-        block = self.blocks.get(number)
-        wanted = tuple(self._wanted)
-        if block is None or not any(_suits(block.byte_count, byte_count) for byte_count in wanted):
-            self._release(number)
-            return
+        """Keeps a block that is lent and not in use."""
         self._spares.append((number, time.monotonic()))
         with contextlib.suppress(IndexError):
             while len(self._spares) > _SPARES:
                 self._release(self._spares.popleft()[0])
+
+    def _ask(self, byte_count: int) -> None:
+        now = time.monotonic()
+        if not self._lends or now < self._asked.get(byte_count, -math.inf) + _ASK_SECONDS:
+            return
+        if len(self._asked) >= _SPARES:
+            self._asked.clear()
+        self._asked[byte_count] = now
+        self.say(Record.WANTED, 0, byte_count)
 
     def say(self, kind: Record, number: int, count: int = 0) -> None:
         """Says something to the server, as soon as it listens."""
@@ -260,11 +267,8 @@ class _State:
         self._server.close()
 
     def _died(self, use: _Use) -> None:
-        if self._uses.pop(use.number, None) is None or sys.is_finalizing():
-            return
-        if self._wanted:
-            self.put_by(use.number)
-        else:
+        # runs wherever an array dies: takes no lock, and raises nothing
+        if self._uses.pop(use.number, None) is not None and not sys.is_finalizing():
             self._release(use.number)
 
     def _release(self, number: int) -> None:
@@ -274,7 +278,7 @@ class _State:
             self.flush()
 
     def _tidy(self) -> bool:
-        """Says what waits to be said, and releases blocks that nothing was sent in for a while."""
+        """Says what waits to be said, and releases blocks that are lent and were not used for a while."""
         before = time.monotonic() - _SPARE_SECONDS
         with contextlib.suppress(IndexError):
             while self._spares[0][1] < before:
@@ -320,6 +324,10 @@ class _State:
                 self._news.notify_all()
         elif kind == Record.DROPPED:
             self.blocks.pop(number, None)
+        elif kind == Record.LENT and number in self.blocks:
+            for byte_count in [size for size in self._asked if _suits(self.blocks[number].byte_count, size)]:
+                self._asked.pop(byte_count, None)
+            self.put_by(number)
         return True
 
 

@@ -327,28 +327,40 @@ def _lent(server: Server, byte_count: int) -> tuple[int, int] | None:
     return None if found is None else (found[0], len(found[1]))
 
 
-def test_blocks_of_dead_arrays_are_lent_for_what_is_sent(server: Server) -> None:
-    """Of about the size that was asked for lately, a few, each to one; and the others, and those not used, go back."""
+def test_blocks_are_lent_for_what_is_sent(server: Server) -> None:
+    """The server is asked for one of the size, once; it is this process's until it was not used for a while."""
     assert _lent(server, SIZE) is None
-    arrays = []
-    for number in range(1, 8):
-        server.block(number, SIZE, SIZE)
-        arrays.append(server.connection.array(Lying.of(_start(number))))
-    server.block(8, 8 * SIZE, 8 * SIZE)
-    arrays.append(server.connection.array(Lying.of(_start(8))))
-    del arrays
-    server.connection.begin()
-    released = {number for _, number, _ in server.hear()}
-    assert 8 in released
-    lent = []
-    while (found := _lent(server, SIZE)) is not None:
-        lent.append(found)
-    assert {number for number, _ in lent} == {*range(1, 9)} - released
-    assert all(size == SIZE for _, size in lent)
-    server.connection.give_back(lent[0][0])
-    assert _lent(server, SIZE) == lent[0]
+    assert _lent(server, SIZE) is None
+    assert server.hear() == [(Record.WANTED, 0, SIZE)]
+    server.block(1)
+    server.say(Record.LENT, 1)
+    _until(lambda: server.connection._state._spares)  # type: ignore[arg-type, return-value]
     assert _lent(server, 8 * SIZE) is None
-    for number, _ in lent:
+    assert server.hear() == [(Record.WANTED, 0, 8 * SIZE)]
+    assert _lent(server, SIZE // 4) == (1, SIZE)
+    assert _lent(server, SIZE) is None
+    assert server.hear() == [(Record.WANTED, 0, SIZE)]
+    server.connection.give_back(1)
+    assert _lent(server, SIZE) == (1, SIZE)
+    server.connection.give_back(1)
+    assert server.hear() == [(Record.RELEASED, 1, 0)]
+
+
+def test_few_blocks_are_kept_for_what_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many were in use at the same time."""
+    monkeypatch.setattr(shared_blocks, "_SPARES", 2)
+    for number in range(1, 4):
+        server.block(number)
         server.connection.give_back(number)
-    heard: set[int] = set()
-    _until(lambda: heard.update(number for _, number, _ in server.hear()) or heard >= {number for number, _ in lent})
+    server.connection.begin()
+    assert server.hear() == [(Record.RELEASED, 1, 0)]
+
+
+def test_a_server_that_lends_nothing_is_not_asked() -> None:
+    """It does not know the question, and would let go of who asks it."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = Connection(other, b"t" * sharing.TOKEN_BYTES, lends=False)
+    assert connection.lend(SIZE) is None
+    connection.close()
+    assert one.recv(sharing.PACKET_BYTES) == b""
+    one.close()

@@ -76,7 +76,7 @@ def memory() -> Iterator[SharedMemory]:
 def client(memory: SharedMemory) -> Iterator[Client]:
     """A client that was let in."""
     client = Client(memory)
-    assert client.hear() == (Record.WELCOME, 0, 0)
+    assert client.hear() == (Record.WELCOME, 1, 0)
     yield client
     client.socket.close()
 

@@ -75,7 +75,7 @@ def test_without_the_token_nobody_comes_in(come: Any, memory: SharedMemory, toke
     if not token:
         guest.socket.shutdown(socket.SHUT_WR)
     assert guest.hear() is None
-    assert come(memory).hear() == (Record.WELCOME, 0, 0)
+    assert come(memory).hear() == (Record.WELCOME, 1, 0)
 
 
 def test_a_token_is_good_once(come: Any, client: Any, memory: SharedMemory) -> None:
@@ -359,3 +359,24 @@ def _refused(share: Share, start: Any) -> bool:
     except CodecError:
         return True
     return False
+
+
+def test_a_block_is_lent_until_it_is_released(client: Any, memory: SharedMemory) -> None:
+    """What the client writes there is read here; then others get it, and what there is no room for is not lent."""
+    client.say(Record.WANTED, 0, 2 * MIB)
+    kind, number, size = client.hear() or (0, 0, 0)
+    assert (kind, size >= 2 * MIB) == (Record.BLOCK, True)
+    assert client.hear() == (Record.LENT, number, 0)
+    _, share = client.call()
+    client.mapped[:4] = np.float32(1.5).tobytes()
+    layout = pb.ArrayLayout(data_type=pb.DATA_TYPE_FLOAT32, shape=[1], byte_count=4)
+    lies = pb.SharedBytes(block=number, byte_count=4)
+    start = pb.ValueStart(name="x", layout=pb.ValueLayout(array=layout), shared=lies)
+    assert share.held(start) == [1.5]
+    for impossible in (0, 16 * MIB, (1 << 64) - 1):
+        client.say(Record.WANTED, 0, impossible)
+    client.say(Record.RELEASED, number)
+    client.say(Record.WANTED, 0, 2 * MIB)
+    assert client.hear() == (Record.LENT, number, 0)
+    with pytest.raises(CodecError, match="does not hold"):
+        share.held(pb.ValueStart(name="x", layout=start.layout, shared=pb.SharedBytes(block=number + 1, byte_count=4)))

@@ -55,14 +55,16 @@ class Record(IntEnum):
     """What a record says; each has a number and a count."""
 
     # from the server
-    WELCOME = 1  # the token was right
+    WELCOME = 1  # the token was right; `number` is 1 where WANTED is known
     BLOCK = 2  # block `number` has `count` bytes; its descriptor is beside
     DROPPED = 3  # block `number` is not used any more
+    LENT = 9  # block `number` is the client's to write in, until it is released
     # from the client
     RELEASED = 4  # block `number` may be written again
     KEPT = 5  # block `number` is the client's for ever
     TAKEN = 6  # of the shared values of call `number`, `count` have come
     ENDED = 7  # nothing more of call `number` will be read; `count` have come
+    WANTED = 8  # a block of `count` bytes would be of use
 
 
 def pack(kind: Record, number: int = 0, count: int = 0) -> bytes:

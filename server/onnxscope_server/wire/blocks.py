@@ -140,19 +140,18 @@ class Blocks:
 
     def made(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
         """Returns an array in a new block; None where there may or can be none. Arguments are as of `reused`."""
-        size = _size(shape, dtype)
-        if self._is_closed or not (self._allowance.take(size) or self._exchange(size)):
-            return None
-        try:
-            memory = self._memory(size)
-        except OSError:
-            memory = None
-        if memory is None:
-            self._allowance.give_back(size)
-            return None
-        block = self._blocks[self._next] = Block(self._next, size, memory)
-        self._next += 1
-        return self._used(block, shape, dtype, slot)
+        block = self._new(_size(shape, dtype))
+        return None if block is None else self._used(block, shape, dtype, slot)
+
+    def lend(self, byte_count: int) -> Block | None:
+        """Returns a block that is the client's from now on, to write in; None where there is none."""
+        self.settle()
+        size = _rounded(byte_count)
+        free = self._free.get(size)
+        block = free.popitem()[1] if free else self._new(size)
+        if block is not None:
+            block.is_held = True
+        return block
 
     def find(self, array: Array) -> tuple[Block, int] | None:
         """Returns the block that an array lies in, and the bytes before it there."""
@@ -237,6 +236,20 @@ class Blocks:
         block.free_since = time.monotonic()
         self._free.setdefault(block.byte_count, {})[block.number] = block
 
+    def _new(self, size: int) -> Block | None:
+        if self._is_closed or not (self._allowance.take(size) or self._exchange(size)):
+            return None
+        try:
+            memory = self._memory(size)
+        except OSError:
+            memory = None
+        if memory is None:
+            self._allowance.give_back(size)
+            return None
+        block = self._blocks[self._next] = Block(self._next, size, memory)
+        self._next += 1
+        return block
+
     def _memory(self, size: int) -> memoryview | None:
         """Makes the memory of the next block, and tells the client of it."""
         descriptor = os.memfd_create("onnxscope", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -255,7 +268,10 @@ class Blocks:
 
 @functools.lru_cache(4096)
 def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Returns the size of blocks for an array."""
-    byte_count = math.prod(shape) * dtype.itemsize
+    return _rounded(math.prod(shape) * dtype.itemsize)
+
+
+def _rounded(byte_count: int) -> int:
+    """Returns the size of blocks for so many bytes."""
     step = max(_PAGE_BYTES, (1 << (byte_count - 1).bit_length()) // (2 * _STEPS))
     return -(-byte_count // step) * step

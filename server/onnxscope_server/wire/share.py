@@ -208,7 +208,7 @@ class Connection:
 
     def welcome(self) -> None:
         """Tells the client that it is one."""
-        self._tell(Record.WELCOME, 0, 0, None)
+        self._tell(Record.WELCOME, 1, 0, None)
 
     def share(self, call: int) -> Share | None:
         """Returns what a call gets; None where it gets nothing."""
@@ -319,7 +319,15 @@ class Connection:
                 return number not in self._calls or self._calls[number].take(count)
             case Record.ENDED:
                 return self._end(number, count)
+            case Record.WANTED:
+                self._lend(count)
+                return True
         return False
+
+    def _lend(self, byte_count: int) -> None:
+        block = self._blocks.lend(byte_count) if byte_count > 0 else None
+        if block is not None and not self._tell(Record.LENT, block.number, 0, None):
+            self._blocks.let_go(block)
 
     def _end(self, call: int, count: int) -> bool:
         sent = self._calls.pop(call, None)

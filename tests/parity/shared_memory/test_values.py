@@ -148,7 +148,8 @@ def test_where_the_limit_is_reached_values_are_sent(
         for acts in held:
             check(acts, x)
         shared = sum(is_shared(value) for acts in held for value in (*acts.values(), *acts.outputs.values()))
-        assert shared == limit // (500 << 10)
+        # one block may be lent for inputs
+        assert limit // (1000 << 10) <= shared <= limit // (500 << 10)
 
 
 def test_a_process_of_another_user_shares_nothing(
