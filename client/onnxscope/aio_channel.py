@@ -19,10 +19,12 @@ from onnxscope.encode import SentValue
 from onnxscope.errors import UnavailableError
 from onnxscope.receive import Event, Receiver
 from onnxscope.sharing import SharedCall, Sharing
+from onnxscope.small import Key, SmallCaptures
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import probe_service_pb2 as probe_pb
+from onnxscope.v1.envelope import Carried
 
 
 class AioGrpcLink:
@@ -38,6 +40,7 @@ class AioGrpcLink:
         self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
         self._blocks = Blocks()
+        self._small = SmallCaptures()
         self._is_closed = False
 
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -89,7 +92,11 @@ class AioGrpcLink:
             messages = encode.at_once(encode.capture_requests(spec, values, shared))
             return messages if isinstance(messages, bytes) else _asynchronous(messages)
 
-        return self._events("CaptureService/Capture", requests, timeout, whole=whole)
+        key = self._small.key(spec, values) if whole else None
+        message = self._small.request(key, spec, values)
+        if key is not None and message is not None:
+            return self._small_events(key, message, requests, timeout)
+        return self._events("CaptureService/Capture", requests, timeout, whole=whole, key=key)
 
     def stream(
         self,
@@ -126,6 +133,35 @@ class AioGrpcLink:
         if self._methods is not None:
             await self._methods.channel.close()
 
+    async def _small_events(
+        self,
+        key: Key,
+        message: bytes,
+        requests: Callable[[SharedCall | None], bytes | AsyncIterator[bytes]],
+        timeout: float | None,
+    ) -> AsyncGenerator[Event, None]:
+        """Yields the events of a capture that is known to be small, even if it is not any more."""
+        try:
+            response = await self._opened().capture_small(message, timeout=timeout, metadata=self._address.metadata)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise (closed() if self._is_closed else translate(error, self._address)) from error
+            response = Carried(capture_pb.CaptureResponse())
+        except asyncio.CancelledError:
+            if self._is_cut_off():
+                raise closed() from None
+            raise
+        if response.message.events:
+            receiver = Receiver(empty=self._blocks.empty)
+            for event in receiver.feed(response):
+                yield event
+            receiver.finish()
+            return
+        self._small.learn(key, None)
+        async with aclosing(self._events("CaptureService/Capture", requests, timeout, whole=True)) as events:
+            async for event in events:
+                yield event
+
     async def _events(
         self,
         name: str,
@@ -133,10 +169,11 @@ class AioGrpcLink:
         timeout: float | None,
         *,
         whole: bool = False,
+        key: Key | None = None,
     ) -> AsyncGenerator[Event, None]:
         shared = await self._sharing.begin_async(self.unary, timeout, whole=whole)
         try:
-            async with aclosing(self._attempt(name, requests, timeout, shared)) as events:
+            async with aclosing(self._attempt(name, requests, timeout, shared, key)) as events:
                 async for event in events:
                     yield event
         except UnavailableError:
@@ -153,12 +190,17 @@ class AioGrpcLink:
         requests: Callable[[SharedCall | None], bytes | AsyncIterator[bytes]],
         timeout: float | None,
         shared: SharedCall | None,
+        key: Key | None = None,
     ) -> AsyncGenerator[Event, None]:
         receiver = Receiver(shared, self._blocks.empty)
+        only: Carried | None = None
+        index = 0
         try:
             messages = requests(shared)
             async with aclosing(self._responses(name, _Requests(messages), timeout)) as responses:
                 async for response in responses:
+                    only = None if index else response
+                    index += 1
                     if shared:
                         await shared.arrival(response)
                     for event in receiver.feed(response):
@@ -169,6 +211,7 @@ class AioGrpcLink:
             if shared:
                 shared.end()
         receiver.finish()
+        self._small.learn(key, only)
 
     async def _responses(
         self,
@@ -190,13 +233,17 @@ class AioGrpcLink:
             raise translate(error, self._address, has_begun=has_begun) from error
         except asyncio.CancelledError:
             requests.check()
-            task = asyncio.current_task()
-            if self._is_closed and not (task and task.cancelling()):
+            if self._is_cut_off():
                 raise closed() from None
             raise
         finally:
             call.cancel()
         requests.check()
+
+    def _is_cut_off(self) -> bool:
+        """Tells whether a cancellation was the scope's end, and not the task's."""
+        task = asyncio.current_task()
+        return self._is_closed and not (task and task.cancelling())
 
     def _opened(self) -> Methods:
         if self._is_closed:

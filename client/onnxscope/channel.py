@@ -22,12 +22,13 @@ from onnxscope.errors import OnnxscopeError, StreamCutError, UnavailableError
 from onnxscope.receive import Event, Receiver
 from onnxscope.rpc_errors import from_rpc
 from onnxscope.sharing import SharedCall, Sharing
+from onnxscope.small import Key, SmallCaptures
 from onnxscope.upload import Source, Upload
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import probe_service_pb2 as probe_pb
-from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE
+from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE, Carried
 
 KEEPALIVE_MS = 30_000
 _OPTIONS = (
@@ -118,6 +119,7 @@ class Methods:
     Attributes:
         channel: the same.
         capture_at_once: the callable of a capture whose request is one message.
+        capture_small: the same, where the answer is one message too.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -131,6 +133,9 @@ class Methods:
         }
         self.capture_at_once = channel.unary_stream(
             "/onnxscope.v1.CaptureService/Capture", response_deserializer=CAPTURE_RESPONSE.parse
+        )
+        self.capture_small = channel.unary_unary(
+            "/onnxscope.v1.CaptureService/CaptureSmall", response_deserializer=CAPTURE_RESPONSE.parse
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -207,6 +212,7 @@ class GrpcLink:
         self._sharing = Sharing(wanted=shared_memory)
         self._methods: Methods | None = None
         self._blocks = Blocks()
+        self._small = SmallCaptures()
         self._is_closed = False
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Any:
@@ -247,7 +253,11 @@ class GrpcLink:
         def requests(shared: SharedCall | None) -> bytes | Iterator[bytes]:
             return encode.at_once(encode.capture_requests(spec, values, shared))
 
-        return self._events("CaptureService/Capture", requests, timeout, whole=whole)
+        key = self._small.key(spec, values) if whole else None
+        message = self._small.request(key, spec, values)
+        if key is not None and message is not None:
+            return self._small_events(key, message, requests, timeout)
+        return self._events("CaptureService/Capture", requests, timeout, whole=whole, key=key)
 
     def stream(
         self,
@@ -285,6 +295,28 @@ class GrpcLink:
         if self._methods is not None:
             self._methods.channel.close()
 
+    def _small_events(
+        self,
+        key: Key,
+        message: bytes,
+        requests: Callable[[SharedCall | None], bytes | Iterator[bytes]],
+        timeout: float | None,
+    ) -> Generator[Event, None, None]:
+        """Yields the events of a capture that is known to be small, even if it is not any more."""
+        try:
+            response = self._opened().capture_small(message, timeout=timeout, metadata=self._address.metadata)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise (closed() if self._is_closed else translate(error, self._address)) from error
+            response = Carried(capture_pb.CaptureResponse())
+        if response.message.events:
+            receiver = Receiver(empty=self._blocks.empty)
+            yield from receiver.feed(response)
+            receiver.finish()
+        else:
+            self._small.learn(key, None)
+            yield from self._events("CaptureService/Capture", requests, timeout, whole=True)
+
     def _events(
         self,
         name: str,
@@ -292,10 +324,11 @@ class GrpcLink:
         timeout: float | None,
         *,
         whole: bool = False,
+        key: Key | None = None,
     ) -> Generator[Event, None, None]:
         shared = self._sharing.begin(self.unary, timeout, whole=whole)
         try:
-            yield from self._attempt(name, requests, timeout, shared)
+            yield from self._attempt(name, requests, timeout, shared, key)
         except UnavailableError:
             # the server may just have let go of the connection, and with it of what lay there
             if shared is None or not shared.has_placed:
@@ -308,12 +341,15 @@ class GrpcLink:
         requests: Callable[[SharedCall | None], bytes | Iterator[bytes]],
         timeout: float | None,
         shared: SharedCall | None,
+        key: Key | None = None,
     ) -> Generator[Event, None, None]:
         receiver = Receiver(shared, self._blocks.empty)
+        only: Carried | None = None
         try:
             messages = requests(shared)
             with closing(self._responses(name, _Requests(messages), timeout)) as responses:
-                for response in responses:
+                for index, response in enumerate(responses):
+                    only = None if index else response
                     yield from receiver.feed(response)
                     if shared and not receiver.is_done:
                         shared.tell()
@@ -321,6 +357,7 @@ class GrpcLink:
             if shared:
                 shared.end()
         receiver.finish()
+        self._small.learn(key, only)
 
     def _responses(self, name: str, requests: _Requests[Any], timeout: float | None) -> Generator[Any, None, None]:
         """Yields the responses of a call; closing this, or an interrupt, ends the call."""

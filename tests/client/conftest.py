@@ -95,6 +95,9 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
     tokens: list[str] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    answers_in_one: bool = False
+    refuses_small: bool = False
+    small_count: int = 0
     probes: FakeProbes = field(default_factory=lambda: FakeProbes(refuse))
     target: str = ""
     stop: Callable[[], None] = lambda: None
@@ -154,6 +157,20 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
         return capture_pb.PlanCaptureResponse(plan=plan)
 
     def Capture(self, requests: Iterator[Any], context: Any) -> Iterator[capture_pb.CaptureResponse]:
+        if self.answers_in_one:
+            yield _joined(self._captured(requests, context))
+        else:
+            yield from self._captured(requests, context)
+
+    def CaptureSmall(self, request: Any, context: Any) -> capture_pb.CaptureResponse:
+        self.small_count += 1
+        if self.refuses_small:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "what?")
+        return (
+            _joined(self._captured(iter([request]), context)) if self.answers_in_one else capture_pb.CaptureResponse()
+        )
+
+    def _captured(self, requests: Iterator[Any], context: Any) -> Iterator[capture_pb.CaptureResponse]:
         self._enter(context)
         assembler, inputs, asked = Assembler(), {}, capture_pb.CaptureSpec()
         for request in requests:
@@ -214,6 +231,10 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
             yield from messages(tensor_pb2.VALUE_ROLE_PROBE, f"{name}.labels", labels)
             if name != "forgotten":
                 yield from messages(tensor_pb2.VALUE_ROLE_PROBE, f"{name}.scores", value[:, :2])
+
+
+def _joined(responses: Iterator[capture_pb.CaptureResponse]) -> capture_pb.CaptureResponse:
+    return capture_pb.CaptureResponse(events=[event for response in responses for event in response.events])
 
 
 def _chunks(requests: Iterator[Any], size: int) -> bytes:

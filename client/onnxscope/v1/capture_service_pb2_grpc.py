@@ -45,6 +45,11 @@ class CaptureServiceStub(object):
                 request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
                 response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
                 _registered_method=True)
+        self.CaptureSmall = channel.unary_unary(
+                '/onnxscope.v1.CaptureService/CaptureSmall',
+                request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
+                response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
+                _registered_method=True)
         self.StreamCapture = channel.stream_stream(
                 '/onnxscope.v1.CaptureService/StreamCapture',
                 request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.StreamCaptureRequest.SerializeToString,
@@ -80,6 +85,14 @@ class CaptureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CaptureSmall(self, request, context):
+        """CaptureSmall does what Capture does, in less time, where request and answer are one message each. An answer without
+        events says that they would be more: ask Capture. Nothing lies in shared memory. Errors: those of Capture.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamCapture(self, request_iterator, context):
         """StreamCapture runs the model on batch after batch, with one plan, in order. The server reads no further than
         it has room for, and computes no further than the client reads. Errors: those of Capture.
@@ -108,6 +121,11 @@ def add_CaptureServiceServicer_to_server(servicer, server):
             ),
             'Capture': grpc.stream_stream_rpc_method_handler(
                     servicer.Capture,
+                    request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.FromString,
+                    response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.SerializeToString,
+            ),
+            'CaptureSmall': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureSmall,
                     request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.FromString,
                     response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.SerializeToString,
             ),
@@ -175,6 +193,33 @@ class CaptureService(object):
             request_iterator,
             target,
             '/onnxscope.v1.CaptureService/Capture',
+            onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
+            onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureSmall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onnxscope.v1.CaptureService/CaptureSmall',
             onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
             onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
             options,

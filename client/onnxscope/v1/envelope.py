@@ -62,11 +62,13 @@ class Carried(NamedTuple):
         message: the message, without the bytes that stand beside it.
         data: bytes of a start or a chunk, by the index of the item that it is in: views of what was received.
         lying: what lies in shared memory, by the index of an item that the message has empty.
+        byte_count: bytes of all of it, as it came; 0 if unknown.
     """
 
     message: Any
     data: Mapping[int, memoryview] = _NONE
     lying: Mapping[int, Lying] = MappingProxyType({})
+    byte_count: int = 0
 
 
 class Envelope:
@@ -143,7 +145,7 @@ class Envelope:
                 return self._cut(raw)
             except _UnusualError:
                 pass
-        return Carried(self._message.FromString(raw))
+        return Carried(self._message.FromString(raw), byte_count=len(raw))
 
     def _cut(self, raw: bytes) -> Carried:
         """Reads a message: large data and what lies in shared memory come beside it."""
@@ -168,7 +170,7 @@ class Envelope:
                     kept = end
             index += 1
         rest = b"".join((*pieces, raw[kept:])) if pieces else raw
-        return Carried(self._message.FromString(rest), data, lies)
+        return Carried(self._message.FromString(rest), data, lies, len(raw))
 
     def _data(self, raw: bytes, item: _Field) -> tuple[tuple[int, ...], bytes, _Field] | None:
         """Finds the one part of an item: where its data stands, and what stands around it."""

@@ -58,6 +58,9 @@ def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
         ),
         # of one response, as far as gRPC knows: what is returned travels with the status, what came before is written
         "Capture": grpc.stream_unary_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
+        "CaptureSmall": grpc.unary_unary_rpc_method_handler(
+            servicer.CaptureSmall, request_deserializer=CAPTURE_REQUEST.parse
+        ),
         "StreamCapture": grpc.stream_stream_rpc_method_handler(
             servicer.StreamCapture, request_deserializer=STREAM_CAPTURE_REQUEST.parse
         ),
@@ -119,6 +122,18 @@ class CaptureServicer(CaptureServiceServicer):
                     last = b""
                 del part, result
         return last
+
+    async def CaptureSmall(self, request: Carried, context: Any) -> bytes:
+        """Runs the model once; an answer of several messages is none."""
+        if not request.message.HasField("spec") or not request.message.last:
+            raise ValueInvalidError("the message must hold the spec, and be the last", value="spec")
+        prepared = await self._captures.prepare(spec_from_pb(request.message.spec))
+        inbox = _Inbox(self._max_input_bytes)
+        inbox.take(request)
+        result = await self._batching.run(prepared, Call(*inbox.batch()), context.peer())
+        messages = CAPTURE_RESPONSE.packed(value_parts(result), self._plan_bytes(prepared), _closing(result))
+        only = next(messages)
+        return b"" if next(messages, None) is not None else only
 
     async def StreamCapture(self, requests: AsyncIterator[Carried], context: Any) -> AsyncIterator[bytes]:
         """Runs the model on batch after batch."""
