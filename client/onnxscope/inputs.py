@@ -6,6 +6,7 @@ dtype is a mistake that the caller should see.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from onnxscope import decode
 from onnxscope.errors import InputMismatchError
+from onnxscope.results import Shape
 from onnxscope.show.tables import shape_text
 from onnxscope.v1 import codec
 from onnxscope.v1 import model_service_pb2 as pb
@@ -121,8 +123,13 @@ def _array(value: Any, declared: tensor_pb.TensorType) -> Array:
         array = _from_python(value, wanted)
     else:
         array = _same_dtype(_as_array(value), wanted)
-    _check_shape(array, decode.shape(declared))
+    _check_shape(array, _declared_shape(declared.SerializeToString()))
     return _dense(array)
+
+
+@functools.lru_cache(256)
+def _declared_shape(declared: bytes) -> Shape | None:
+    return decode.shape(tensor_pb.TensorType.FromString(declared))
 
 
 def _dense(array: Array) -> Array:

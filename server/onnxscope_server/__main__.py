@@ -17,6 +17,8 @@ from onnxscope_server.errors import OnnxscopeServerError
 from onnxscope_server.run.environment import share_threads
 from onnxscope_server.settings import Settings
 
+# Python's own are 700 for the first
+_GC_THRESHOLDS = (20_000, 10, 10)
 _log = logging.getLogger("onnxscope_server")
 
 
@@ -73,6 +75,8 @@ def _ready(server: Server) -> None:
     # what is there by now stays: collections that went through all of it would hold up calls
     gc.collect()
     gc.freeze()
+    # a call makes some hundred objects, and leaves no cycles
+    gc.set_threshold(*_GC_THRESHOLDS)
     _log.info("serving on port %d", server.port)
 
 

@@ -59,7 +59,12 @@ class Result:
     @property
     def values(self) -> Mapping[ValueKind, Mapping[str, Value]]:
         """All values, by their kind and their name."""
-        return {kind: getattr(self, kind) for kind in VALUE_KINDS}
+        return {
+            "activations": self.activations,
+            "scalings": self.scalings,
+            "probes": self.probes,
+            "outputs": self.outputs,
+        }
 
     @property
     def byte_count(self) -> int:

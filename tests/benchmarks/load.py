@@ -96,14 +96,12 @@ async def _call(target: str, digest: str, callers: int, seconds: float) -> int:
     request = protocol.request(digest)
     end = time.monotonic() + seconds
     async with grpc.aio.insecure_channel(target) as channel:
-        # a stream of one message is that message
-        capture = channel.unary_stream(protocol.METHOD)
+        capture = channel.unary_unary(protocol.METHOD)
 
         async def call() -> int:
             done = 0
             while time.monotonic() < end:
-                async for _ in capture(request):
-                    pass
+                await capture(request)
                 done += 1
             return done
 

@@ -7,7 +7,7 @@ import numpy as np
 from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import tensor_pb2 as tensor_pb
 
-METHOD = "/onnxscope.v1.CaptureService/Capture"
+METHOD = "/onnxscope.v1.CaptureService/CaptureSmall"
 AT = "relu3"
 
 

@@ -78,9 +78,9 @@ def _quantile(figure: Figure, found: dict[str, list[list[float]]], percent: int,
 
 
 def _answer_bytes(target: str, request: bytes) -> int:
-    """Returns the bytes of the messages that answer a request."""
+    """Returns the bytes of the message that answers a request."""
     with grpc.insecure_channel(target) as channel:
-        return sum(map(len, channel.stream_stream(protocol.METHOD)(iter([request]))))
+        return len(channel.unary_unary(protocol.METHOD)(request))
 
 
 MEASUREMENTS = (Measurement((_MEDIAN, _P99), _small_call),)

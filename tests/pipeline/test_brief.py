@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from onnxscope_server.app import Services
 from onnxscope_server.domain import CaptureSpec
-from onnxscope_server.errors import RunFailedError
+from onnxscope_server.errors import InputMismatchError, RunFailedError
 from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.result_domain import Result
@@ -282,3 +282,30 @@ def test_one_session_without_threads_serves_all_shapes(relu: Path, sessions: lis
         assert len({id(found) for found in sessions}) == 2
 
     _with(relu, work)
+
+
+def test_a_wrong_type_is_told_in_the_words_of_any_run(relu: Path) -> None:
+    """Inputs of a kind that has run are not checked again before they run."""
+
+    async def begin() -> None:
+        services = Services.make(EmbeddedSettings())
+        try:
+            digest = (await services.models.add_file(relu, "model", "")).digest
+            servicer = services.captures
+            prepared = await servicer._captures.prepare(CaptureSpec(digest, selectors=("h",)))
+
+            async def told(x: Any) -> str:
+                with pytest.raises(InputMismatchError) as error:
+                    await servicer._batching.run(prepared, Call({"x": x}, {}), "a")
+                return error.value.message
+
+            wrong = X.astype(np.float64)
+            before = await told(wrong)
+            for _ in range(LEARNING):
+                await servicer._batching.run(prepared, Call({"x": X}, {}), "a")
+            assert await told(wrong) == before
+            assert "its dtype is float64, not float32" in before
+        finally:
+            await services.close()
+
+    asyncio.run(begin())

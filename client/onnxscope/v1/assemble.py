@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,10 +25,11 @@ from onnxscope.v1.codec import (
 )
 
 MAX_RANK = 64
+# up to here what keeps large arrays from being copied twice takes longer than that
+_SMALL_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A complete value, and what it is in the call."""
 
     role: pb.ValueRole
@@ -121,25 +123,34 @@ class Assembler:
             raise TooLargeError(name, self._total, self._limit)
 
 
+@functools.lru_cache(4096)
+def _fault(data_type: int, shape: tuple[int, ...], announced: int) -> str:
+    """Returns what is wrong with the layout of an array; nothing where it is right."""
+    if data_type not in DTYPES:
+        return f"has the unknown data type {data_type}"
+    # numpy counts the other axes of an empty array too
+    extent = math.prod(size or 1 for size in shape) * DTYPES[data_type].itemsize
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape) or extent > sys.maxsize:
+        return f"has the impossible shape {list(shape)}"
+    least = byte_count(data_type, shape)
+    if announced < least or (announced != least and data_type != pb.DATA_TYPE_STRING):
+        return f"announces {announced} bytes; its shape {list(shape)} needs {least}"
+    return ""
+
+
 class _Buffer:
     """The bytes of one array, and how they become the array."""
 
     def __init__(self, name: str, layout: pb.ArrayLayout) -> None:
         self.data_type = layout.data_type
         self.shape = tuple(layout.shape)
-        if self.data_type not in DTYPES:
-            raise CodecError(f"{name!r} has the unknown data type {self.data_type}")
-        # numpy counts the other axes of an empty array too
-        extent = math.prod(size or 1 for size in self.shape) * DTYPES[self.data_type].itemsize
-        if len(self.shape) > MAX_RANK or any(size < 0 for size in self.shape) or extent > sys.maxsize:
-            raise CodecError(f"{name!r} has the impossible shape {list(self.shape)}")
-        least = byte_count(self.data_type, self.shape)
+        self.size = layout.byte_count
+        # what can't be is not kept: it may be of any length
+        find = _fault if len(self.shape) <= MAX_RANK else _fault.__wrapped__
+        fault = find(self.data_type, self.shape, self.size)
+        if fault:
+            raise CodecError(f"{name!r} {fault}")
         self.is_text = self.data_type == pb.DATA_TYPE_STRING
-        if layout.byte_count < least or (layout.byte_count != least and not self.is_text):
-            raise CodecError(
-                f"{name!r} announces {layout.byte_count} bytes; its shape {list(self.shape)} needs {least}"
-            )
-        self.size = int(layout.byte_count)
         self.bits = BITS.get(self.data_type)
         self.name = name
 
@@ -152,6 +163,9 @@ class _Buffer:
 
     def filled(self, data: Buffer, empty: Callable[..., Array]) -> Array:
         """Returns the array, whose bytes have all come."""
+        if 0 < self.size <= _SMALL_BYTES and not self.is_text and not self.bits:
+            small: Array = np.frombuffer(data, DTYPES[self.data_type]).reshape(self.shape).copy()
+            return small
         self.allocate(empty)
         self.view[:] = data
         return self.finish()

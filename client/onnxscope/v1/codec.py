@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -55,6 +56,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     pb.DATA_TYPE_INT2: np.dtype(ml_dtypes.int2),
 }
 DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in DTYPES.items()}
+# up to here copying is quicker than what keeps a value from being copied
+_SMALL_BYTES = 16 << 10
 BITS: dict[int, int] = {
     pb.DATA_TYPE_UINT4: 4,
     pb.DATA_TYPE_INT4: 4,
@@ -62,6 +65,14 @@ BITS: dict[int, int] = {
     pb.DATA_TYPE_UINT2: 2,
     pb.DATA_TYPE_INT2: 2,
 }
+
+
+# types whose arrays are on the wire what `tobytes` gives
+_COPIED = frozenset(
+    dtype
+    for dtype, number in DATA_TYPES.items()
+    if number not in BITS and dtype.kind != "O" and (sys.byteorder == "little" or dtype.itemsize == 1)
+)
 
 
 class CodecError(ValueError):
@@ -120,6 +131,9 @@ def parts(role: pb.ValueRole, name: str, value: Value) -> Iterator[Part]:
     """Yields the pieces of a value: a start, and chunks of 1 MiB where it is larger."""
     buffers: list[memoryview] = []
     header: pb.ValueStart | bytes
+    if isinstance(value, np.ndarray) and value.nbytes <= _SMALL_BYTES and value.dtype in _COPIED:
+        yield Part(array_header(role, name, value.dtype, value.shape), 0, value.tobytes())
+        return
     if isinstance(value, np.ndarray) and value.dtype in DATA_TYPES and value.dtype.kind != "O":
         buffers.append(_encode(value, DATA_TYPES[value.dtype]))
         header = array_header(role, name, value.dtype, value.shape)

@@ -24,8 +24,8 @@ from onnxscope.v1.envelope import (
     Carried,
 )
 from onnxscope_server.api import incoming
-from onnxscope_server.api.convert import completed_to_pb, plan_to_pb, spec_from_pb
-from onnxscope_server.domain import Array, Memory, Plan, Value
+from onnxscope_server.api.convert import plan_to_pb, spec_from_pb, write_completed
+from onnxscope_server.domain import Array, CaptureSpec, Memory, Plan, Value
 from onnxscope_server.errors import UnavailableError, ValueInvalidError
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
@@ -85,6 +85,7 @@ class CaptureServicer(CaptureServiceServicer):
         self._memory = memory
         self._plans: OrderedDict[Plan, pb.CapturePlan] = OrderedDict()
         self._openings: OrderedDict[Plan, bytes] = OrderedDict()
+        self._specs: OrderedDict[bytes, CaptureSpec] = OrderedDict()
 
     async def PlanCapture(self, request: pb.PlanCaptureRequest, context: Any) -> pb.PlanCaptureResponse:
         """Says what a capture would bring, without running the model."""
@@ -101,7 +102,7 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model once; writes all messages but the last, which it returns."""
         first = await incoming.opening(requests)
         share = self._share(first.message, context)
-        prepared = await self._captures.prepare(spec_from_pb(first.message.spec))
+        prepared = await self._captures.prepare(self._spec(first.message.spec))
         inputs, masks = await self._inputs(first, requests, share)
         is_whole = share is not None and first.message.sharing.whole
         call = Call(inputs, masks, share.empty if share else None, whole=is_whole)
@@ -127,7 +128,7 @@ class CaptureServicer(CaptureServiceServicer):
         """Runs the model once; an answer of several messages is none."""
         if not request.message.HasField("spec") or not request.message.last:
             raise ValueInvalidError("the message must hold the spec, and be the last", value="spec")
-        prepared = await self._captures.prepare(spec_from_pb(request.message.spec))
+        prepared = await self._captures.prepare(self._spec(request.message.spec))
         inbox = _Inbox(self._max_input_bytes)
         inbox.take(request)
         result = await self._batching.run(prepared, Call(*inbox.batch()), context.peer())
@@ -163,14 +164,14 @@ class CaptureServicer(CaptureServiceServicer):
         masks: Mapping[str, Array],
     ) -> tuple[pb.CapturePlan, Result]:
         """Runs the model once on values of this process."""
-        prepared = await self._captures.prepare(spec_from_pb(spec))
+        prepared = await self._captures.prepare(self._spec(spec))
         return await self._run(prepared, inputs, masks)
 
     async def parts(
         self, spec: pb.CaptureSpec, inputs: Mapping[str, Value], masks: Mapping[str, Array]
     ) -> AsyncGenerator[tuple[pb.CapturePlan, Result], None]:
         """Does what `capture` does; the plan comes with every part of the result."""
-        prepared = await self._captures.prepare(spec_from_pb(spec))
+        prepared = await self._captures.prepare(self._spec(spec))
         plan = self._plan(prepared)
         async with aclosing(self._batching.parts(prepared, Call(inputs, masks, by_reference=True), _EMBEDDED)) as parts:
             async for part in parts:
@@ -226,6 +227,16 @@ class CaptureServicer(CaptureServiceServicer):
                 self._openings.popitem(last=False)
         return opening
 
+    def _spec(self, message: pb.CaptureSpec) -> CaptureSpec:
+        """Returns the spec of a message; it often is the same again."""
+        raw = message.SerializeToString()
+        spec = self._specs.get(raw)
+        if spec is None:
+            spec = self._specs[raw] = spec_from_pb(message)
+            while len(self._specs) > _PLANS_KEPT:
+                self._specs.popitem(last=False)
+        return spec
+
     async def _inputs(self, first: Carried, requests: AsyncIterator[Carried], share: Share | None) -> Batch:
         """Returns the inputs and masks of a run when all have come."""
         shared = share.held if share else _gone if first.message.HasField("sharing") else None
@@ -276,7 +287,9 @@ def _closing(part: Result) -> bytes:
     """Returns what the messages of a capture end with; nothing as long as another part follows."""
     if not part.timings:
         return b""
-    return CAPTURE_RESPONSE.alone(pb.CaptureEvent(completed=completed_to_pb(part.timings, part.fidelity)))
+    event = pb.CaptureEvent()
+    write_completed(event.completed, part.timings, part.fidelity)
+    return CAPTURE_RESPONSE.alone(event)
 
 
 def _stream_events(
@@ -288,5 +301,6 @@ def _stream_events(
         yield pb.StreamEvent(batch_start=pb.BatchStart(index=index))
     yield from value_parts(part, share)
     if part.timings:
-        completed = completed_to_pb(part.timings, part.fidelity)
-        yield pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index, completed=completed))
+        event = pb.StreamEvent(batch_completed=pb.BatchCompleted(index=index))
+        write_completed(event.batch_completed.completed, part.timings, part.fidelity)
+        yield event

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from onnxscope.v1 import capture_service_pb2 as capture_pb
@@ -233,17 +232,14 @@ def _quantization_to_pb(quantization: Quantization | None) -> capture_pb.Quantiz
     )
 
 
-def completed_to_pb(timings: Mapping[str, float], fidelity: Fidelity) -> capture_pb.CaptureCompleted:
-    """Returns the message that ends a run."""
-    stages = []
+def write_completed(completed: capture_pb.CaptureCompleted, timings: Mapping[str, float], fidelity: Fidelity) -> None:
+    """Writes the message that ends a run."""
+    # into the message where it stands: one that is put into another is copied
     for stage, taken in timings.items():
-        seconds, nanos = divmod(int(taken * 1e9), 1_000_000_000)
-        stages.append(capture_pb.StageTiming(stage=stage, duration=Duration(seconds=seconds, nanos=nanos)))
-    return capture_pb.CaptureCompleted(
-        timings=stages,
-        fidelity=capture_pb.Fidelity(
-            fusion_blocked=fidelity.fusion_blocked,
-            changed_operators=fidelity.changed_operators,
-            max_output_difference=fidelity.max_output_difference,
-        ),
-    )
+        timing = completed.timings.add(stage=stage)
+        timing.duration.seconds, timing.duration.nanos = divmod(int(taken * 1e9), 1_000_000_000)
+    found = completed.fidelity
+    found.fusion_blocked = fidelity.fusion_blocked
+    found.changed_operators.extend(fidelity.changed_operators)
+    if fidelity.max_output_difference is not None:
+        found.max_output_difference = fidelity.max_output_difference

@@ -59,11 +59,18 @@ class Metrics:
             ("method",),
             registry=self._registry,
         )
+        # by method and reason: finding them takes longer than counting
+        self._known: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
     def observe(self, method: str, reason: str, seconds: float) -> None:
         """Counts a call that ended; reason is OK or that of its error."""
-        self._calls.labels(method, reason).inc()
-        self._seconds.labels(method).observe(seconds)
+        known = self._known.get((method, reason))
+        if known is None:
+            known = self._calls.labels(method, reason), self._seconds.labels(method)
+            self._known[method, reason] = known
+        calls, taken = known
+        calls.inc()
+        taken.observe(seconds)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read when somebody looks."""

@@ -33,6 +33,33 @@ def shapes_of(inputs: Mapping[str, Value], masks: Mapping[str, Array]) -> InputS
     return tuple((name, value.shape) for name, value in values if isinstance(value, np.ndarray))
 
 
+class RunKind:
+    """What is known of the runs of one session on inputs of the same shapes.
+
+    Attributes:
+        count: how many of the last runs were brief.
+        is_looked_for: whether a session without threads was looked for.
+        single: a session that does a brief run without other threads; None where the first one is to do it.
+    """
+
+    __slots__ = ("count", "is_looked_for", "single")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_looked_for = False
+        self.single: Session | None = None
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether the next run will be brief, as far as one can know."""
+        return self.count >= _RUNS
+
+    def learn(self, *, is_brief: bool) -> None:
+        """Keeps whether a run was brief."""
+        # the loop may have been held up from outside: a thread, whose clock can tell, has the next one
+        self.count = min(_RUNS, self.count + 1) if is_brief else _RUNS - 1 if self.count == _RUNS else 0
+
+
 class BriefRuns:
     """Knows which runs are brief: by the session and the shapes of what it runs on.
 
@@ -42,21 +69,20 @@ class BriefRuns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # how many of the last runs were brief
-        self._counts: ByShapes[int] = ByShapes()
-        # for which kinds of run a session without threads was looked for, and those that were found
-        self._looked: ByShapes[bool] = ByShapes()
-        self._single: ByShapes[Session] = ByShapes()
+        self._kinds: ByShapes[RunKind] = ByShapes()
 
-    def has(self, session: Session, given: InputShapes) -> bool:
-        """Tells whether the next run will be brief, as far as one can know."""
+    def kind(self, session: Session, given: InputShapes) -> RunKind:
+        """Returns what is known of a kind of run."""
         with self._lock:
-            return (self._counts.get(session, given) or 0) >= _RUNS
+            found = self._kinds.get(session, given)
+            if found is None:
+                found = RunKind()
+                self._kinds.put(session, given, found)
+            return found
 
     def timed(
         self,
-        session: Session,
-        given: InputShapes,
+        kind: RunKind,
         is_steady: Callable[[], bool],
         work: Callable[[Any], Result],
         clock: Callable[[], float],
@@ -64,8 +90,7 @@ class BriefRuns:
         """Returns the work of one run, which then learns how long it took.
 
         Args:
-            session: what it runs.
-            given: what it runs on.
+            kind: of the run.
             is_steady: tells whether shapes alone say how long runs take; asked in the thread of the first brief run.
             work: takes the options of the run.
             clock: gives seconds.
@@ -74,31 +99,28 @@ class BriefRuns:
         def run(options: Any) -> Result:
             start = clock()
             result = work(options)
-            seconds = clock() - start
-            self._learn(session, given, is_brief=seconds <= _MOST_SECONDS and _is_small(result) and is_steady())
+            is_quick = clock() - start <= _MOST_SECONDS
+            is_brief = is_quick and _is_small(result) and is_steady()
+            with self._lock:
+                kind.learn(is_brief=is_brief)
             return result
 
         return run
 
-    def wants_single(self, session: Session, given: InputShapes) -> bool:
+    def wants_single(self, kind: RunKind) -> bool:
         """Tells whether it is time for `find_single`: once for each kind of run."""
+        if kind.is_looked_for:
+            return False
         with self._lock:
-            if self._looked.get(session, given):
-                return False
-            self._looked.put(session, given, value=True)
-            return True
+            wants, kind.is_looked_for = not kind.is_looked_for, True
+            return wants
 
-    def single(self, session: Session, given: InputShapes) -> Session | None:
-        """Returns a session that does a brief run without other threads; None where the first one is to do it."""
-        with self._lock:
-            return self._single.get(session, given)
-
-    def find_single(self, chain: Chain, given: InputShapes, feeds: Feeds) -> None:
-        """Makes that session, and keeps it where it gives the same bits.
+    def find_single(self, chain: Chain, kind: RunKind, feeds: Feeds) -> None:
+        """Makes the session of a kind that needs no other threads, and keeps it where it gives the same bits.
 
         Args:
             chain: of one segment.
-            given: what it runs on.
+            kind: of the runs.
             feeds: of such a run.
         """
         session, other = chain.session(0), chain.without_threads()
@@ -106,15 +128,7 @@ class BriefRuns:
             return
         names = list(session.outputs)
         if _same_bits(session.run(feeds, names), other.run(feeds, names)):
-            with self._lock:
-                self._single.put(session, given, other)
-
-    def _learn(self, session: Session, given: InputShapes, *, is_brief: bool) -> None:
-        with self._lock:
-            count = self._counts.get(session, given) or 0
-            # the loop may have been held up from outside: a thread, whose clock can tell, has the next one
-            after = min(_RUNS, count + 1) if is_brief else _RUNS - 1 if count == _RUNS else 0
-            self._counts.put(session, given, after)
+            kind.single = other
 
 
 def _same_bits(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:

@@ -18,7 +18,7 @@ from onnxscope_server.catalog.model import CatalogModel
 from onnxscope_server.catalog.probe_entry import ProbeEntry
 from onnxscope_server.cost_domain import PlanCost
 from onnxscope_server.domain import CaptureSpec, OutputMode, Plan, Value
-from onnxscope_server.errors import ModelInvalidError, NotImplementedYetError, RunFailedError
+from onnxscope_server.errors import InputMismatchError, ModelInvalidError, NotImplementedYetError, RunFailedError
 from onnxscope_server.pipeline import running, unused_slots
 from onnxscope_server.pipeline.brief import BriefRuns
 from onnxscope_server.pipeline.fidelity import Verdicts, max_difference
@@ -187,16 +187,19 @@ class Captures:
             return None
         if plan in self._instead or unused_slots.filled(model, plan):
             return None
-        check(model, call.inputs)
         start = time.perf_counter()
         try:
             result = running.briefly(self._runner, chain, plan, call, self._seen, self._brief, model)
         except (RunFailedError, ModelInvalidError):
             return None
+        except InputMismatchError:
+            # inputs of these names and shapes ran before: only now is it worth the time to say what is wrong
+            check(model, call.inputs)
+            raise
         if result is None:
             return None
         timings = {**prepared.timings, "run": time.perf_counter() - start}
-        return replace(result, timings=timings, fidelity=prepared.fidelity)
+        return Result.of(result.values, timings, prepared.fidelity)
 
     async def run(self, prepared: Prepared, call: Call) -> Result:
         """Runs a prepared plan on one batch and gathers what it brings.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Memory, Output, Plan, Segment, Value
+from onnxscope_server.domain import Array, Memory, Output, Plan, Segment, Value, ValueType
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.parts import merged
@@ -108,12 +109,16 @@ def briefly(
 ) -> Result | None:
     """Does what `at_once` does for a run that is known to be brief, in the thread that calls; None for any other."""
     session, given = chain.session(0), shapes_of(call.inputs, call.masks)
-    if given is None or not session.is_on_cpu or not brief.has(session, given):
+    if given is None or not session.is_on_cpu:
         return None
-    if brief.wants_single(session, given):
-        runner.begin(brief.find_single, chain, given, feeds_of(chain.segments[0], call.inputs, call.masks))
-    walk = _Walk(chain, plan, replace(call, memory=None), seen, brief.single(session, given))
-    return runner.here(brief.timed(session, given, lambda: model.is_steady, walk.step, time.perf_counter))
+    kind = brief.kind(session, given)
+    if not kind.is_brief:
+        return None
+    if brief.wants_single(kind):
+        runner.begin(brief.find_single, chain, kind, feeds_of(chain.segments[0], call.inputs, call.masks))
+    call = call if call.memory is None else replace(call, memory=None)
+    walk = _Walk(chain, plan, call, seen, kind.single)
+    return runner.here(brief.timed(kind, lambda: model.is_steady, walk.step, time.perf_counter))
 
 
 async def at_once(
@@ -141,7 +146,8 @@ async def at_once(
     if given is None or not session.is_on_cpu:
         return await runner.during(walk.step)
     # waiting for the interpreter is none of its time
-    return await runner.during(brief.timed(session, given, lambda: model.is_steady, walk.step, time.thread_time))
+    kind = brief.kind(session, given)
+    return await runner.during(brief.timed(kind, lambda: model.is_steady, walk.step, time.thread_time))
 
 
 def _waking(wake: asyncio.Event) -> Callable[[], object]:
@@ -174,7 +180,6 @@ class _Walk:
 
     Attributes:
         parts: what segments have brought and nobody has taken yet.
-        is_first_sent: set when whoever takes parts has done with the first.
         is_done: whether nothing is left to run.
     """
 
@@ -183,7 +188,7 @@ class _Walk:
         self._session = session
         self._call = call
         self._seen = seen
-        self._types = {capture.address: capture.type for capture in plan.captures}
+        self._plan = plan
         self._handles: dict[str, Handle] = {}
         self._values: dict[str, Value] = {}
         # of those, what the caller may write to and is read again
@@ -193,9 +198,13 @@ class _Walk:
         # bytes that the last segment wrote into the caller's memory
         self._placed_bytes = 0
         self.parts: deque[_Part] = deque()
-        self.is_first_sent = threading.Event()
         self._has_waited = False
         self.is_done = False
+
+    @functools.cached_property
+    def is_first_sent(self) -> threading.Event:
+        """Set when whoever takes parts has done with the first."""
+        return threading.Event()
 
     @property
     def has_room(self) -> bool:
@@ -278,6 +287,10 @@ class _Walk:
             return self._values[wanted.reading.name]
         type_ = self._types.get(wanted.name) if wanted.kind == "activations" else None
         return read(wanted.reading, self._values, type_)
+
+    @functools.cached_property
+    def _types(self) -> Mapping[str, ValueType | None]:
+        return {capture.address: capture.type for capture in self._plan.captures}
 
     def _ran(
         self, session: Session, feeds: Feeds, options: Any

@@ -87,6 +87,8 @@ class Session:
         self.inputs = _declared(self._session.get_inputs())
         self.optional_inputs = _declared(self._session.get_overridable_initializers())
         self.outputs = _declared(self._session.get_outputs())
+        self._takes = {**self.inputs, **self.optional_inputs}
+        self._required = [name for name, kind in self.inputs.items() if not isinstance(kind, OptionalType)]
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
 
     @property
@@ -241,11 +243,7 @@ class Session:
             return open_with(entries={_WEIGHTS_FILE: OPTIMISED_WEIGHTS})
 
     def _feeds(self, feeds: Feeds) -> dict[str, Feed]:
-        missing = [
-            name
-            for name, declared in self.inputs.items()
-            if feeds.get(name) is None and not isinstance(declared, OptionalType)
-        ]
+        missing = [name for name in self._required if feeds.get(name) is None]
         if missing:
             listed = ", ".join(f"{name} ({described(kind)})" for name, kind in self.inputs.items())
             raise InputMismatchError(
@@ -254,7 +252,7 @@ class Session:
                 expected=described(self.inputs[missing[0]]),
                 got="nothing",
             )
-        known = {**self.inputs, **self.optional_inputs}
+        known = self._takes
         ready = {}
         for name, value in feeds.items():
             if name not in known:
