@@ -18,6 +18,7 @@ from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Record
 from onnxscope_server.domain import DataType, Slot
+from onnxscope_server.wire import blocks as blocks_module
 from onnxscope_server.wire import share as share_module
 from onnxscope_server.wire import shared_memory as door
 from onnxscope_server.wire.share import Share
@@ -380,3 +381,21 @@ def test_a_block_is_lent_until_it_is_released(client: Any, memory: SharedMemory)
     assert client.hear() == (Record.LENT, number, 0)
     with pytest.raises(CodecError, match="does not hold"):
         share.held(pb.ValueStart(name="x", layout=start.layout, shared=pb.SharedBytes(block=number + 1, byte_count=4)))
+
+
+def test_free_memory_gives_way_to_other_memory(
+    client: Any, memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was free for a while, but for some, when a block of another size is made; what was just used stays."""
+    monkeypatch.setattr(blocks_module, "_SPARE_BYTES", 2 * MIB)
+    monkeypatch.setattr(blocks_module, "_SPARE_SECONDS", 0.1)
+    _, share = client.call()
+    ones = [share.empty(Slot(DataType.UINT8, (MIB,))) for _ in range(4)]
+    del ones
+    other = share.empty(Slot(DataType.UINT8, (MIB // 2,)))
+    assert memory.byte_count == 4 * MIB + MIB // 2
+    time.sleep(0.11)
+    another = share.empty(Slot(DataType.UINT8, (MIB // 4,)))
+    assert memory.byte_count == 2 * MIB + MIB // 2 + MIB // 4
+    assert other is not None
+    assert another is not None

@@ -22,6 +22,10 @@ from onnxscope_server.domain import Array, Slot
 MOST_BLOCKS = 16_384
 _SLOTS_KEPT = 4 * MOST_BLOCKS
 _PAGE_BYTES = 4096
+# free memory that stays however much is made beside, and how long other memory may be free then: calls that bring the
+# same again and again, also in turns, find theirs
+_SPARE_BYTES = 32 << 20
+_SPARE_SECONDS = 0.25
 # sizes from one power of two to the next: at most an eighth of a block is left over
 _STEPS = 8
 
@@ -237,6 +241,7 @@ class Blocks:
         self._free.setdefault(block.byte_count, {})[block.number] = block
 
     def _new(self, size: int) -> Block | None:
+        self._give_way()
         if self._is_closed or not (self._allowance.take(size) or self._exchange(size)):
             return None
         try:
@@ -249,6 +254,15 @@ class Blocks:
         block = self._blocks[self._next] = Block(self._next, size, memory)
         self._next += 1
         return block
+
+    def _give_way(self) -> None:
+        """Gives up blocks of other sizes, before there is another block, that nobody had a use for of late."""
+        free_bytes = sum(size * len(free) for size, free in self._free.items())
+        if free_bytes > _SPARE_BYTES:
+            for block in self.idle(time.monotonic() - _SPARE_SECONDS):
+                free_bytes -= block.byte_count
+                if free_bytes <= _SPARE_BYTES:
+                    break
 
     def _memory(self, size: int) -> memoryview | None:
         """Makes the memory of the next block, and tells the client of it."""
