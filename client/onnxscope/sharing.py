@@ -38,6 +38,7 @@ class SharedCall:
 
     def __init__(self, connection: Connection, *, whole: bool) -> None:
         self._connection = connection
+        self._array = connection.array
         self.sharing = connection.begin(whole=whole)
         self._count = 0
         self._untold_bytes = 0
@@ -46,7 +47,7 @@ class SharedCall:
 
     def array(self, lying: Lying) -> Array:
         """As `Connection.array`."""
-        array = self._connection.array(lying)
+        array = self._array(lying)
         self._count += 1
         self._untold_bytes += array.nbytes
         return array

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +54,10 @@ def shapes(parsed: Callable[[str], bytes]) -> Any:
 
 def _feeds(*, flag: bool = True) -> dict[str, Any]:
     return {"x": np.array([1, 0, 3], np.float32), "flag": np.array(flag), "trips": np.array(2)}
+
+
+def _plain(shapes: Any) -> dict[str, Any]:
+    return dict(shapes.run(_feeds(), shapes.segment.outputs))
 
 
 @pytest.mark.parametrize("data_type", COMPUTED, ids=lambda kind: kind.name.lower())
@@ -179,3 +185,33 @@ async def test_a_runner_passes_the_arrays_on(shapes: Any, endless: Session) -> N
     with pytest.raises(RunCancelledError):
         await task
     await runner.close()
+
+
+def test_runs_that_write_into_the_same_arrays_or_others(shapes: Any) -> None:
+    """What one run was told says nothing of where the next writes, whatever other runs go on; inputs are let go of."""
+    first, second = ({name: np.zeros_like(value) for name, value in _plain(shapes).items()} for _ in range(2))
+    names = list(shapes.segment.outputs)
+    for into in (first, first, second, first, {}):
+        for array in (*first.values(), *second.values()):
+            array[...] = 0
+        x: Any = np.array(_feeds()["x"])
+        held = weakref.ref(x)
+        got, handles = shapes.run_on({**_feeds(), "x": x}, names, None, into, names)
+        del x
+        gc.collect()
+        assert held() is None
+        for name, want in _plain(shapes).items():
+            np.testing.assert_array_equal(got[name], want)
+            np.testing.assert_array_equal(handles[name].ort_value.numpy(), want)
+            assert not into or got[name] is into[name]
+
+
+def test_what_a_run_handed_over_is_its_own(shapes: Any) -> None:
+    """Another run that writes elsewhere, with what the first was bound with, does not move it."""
+    names = list(shapes.segment.outputs)
+    first, second = ({name: np.zeros_like(value) for name, value in _plain(shapes).items()} for _ in range(2))
+    _, handles = shapes.run_on(_feeds(), names, None, first, names)
+    _, others = shapes.run_on(_feeds(), names, None, second, names)
+    for name in names:
+        assert handles[name].ort_value.data_ptr() == first[name].ctypes.data
+        assert others[name].ort_value.data_ptr() == second[name].ctypes.data

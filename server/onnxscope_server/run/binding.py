@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from onnxscope_server.domain import Array, DataType, TensorType, ValueType
 from onnxscope_server.run.environment import native
-from onnxscope_server.run.values import CPU, DTYPES, Feed, is_packed
+from onnxscope_server.run.values import CPU, DTYPES, Feed, as_ort_value, is_packed
+
+# more runs of a session than this rarely go on at the same time
+_BINDINGS_KEPT = 8
 
 
 class Target(NamedTuple):
@@ -60,36 +64,84 @@ def _takes(array: Array, data_type: DataType) -> bool:
     return array.dtype == DTYPES[data_type] and array.flags.carray and array.size > 0 and whole_bytes
 
 
-def run_bound(
-    session: Any, feeds: Mapping[str, Feed], fetches: Sequence[str], bound: Mapping[str, Target], run_options: Any
-) -> list[Any]:
-    """Runs a native session once, with outputs where the caller says.
+class Binding:
+    """Outputs of a native session, each where it was bound last.
 
     Args:
         session: the native session.
-        feeds: inputs by name, all of them OrtValues.
-        fetches: names of outputs.
-        bound: targets by output name.
-        run_options: onnxruntime's.
-
-    Returns:
-        An OrtValue for every fetch; see `is_written`.
-
-    Raises:
-        RuntimeError: onnxruntime failed; a target has another shape than its output, for one.
+        fetches: names of the outputs.
     """
-    binding = native.SessionIOBinding(session)
-    for name, feed in feeds.items():
-        binding.bind_ortvalue_input(name, feed.value)
-    for name in fetches:
-        target = bound.get(name)
-        if target is None:
-            binding.bind_output(name, CPU)
-        else:
-            binding.bind_output(name, CPU, int(target.data_type), list(target.array.shape), target.pointer)
-    session.run_with_iobinding(binding, run_options)
-    results: list[Any] = binding.get_outputs()
-    return results
+
+    def __init__(self, session: Any, fetches: Sequence[str]) -> None:
+        self.fetches = list(fetches)
+        self._session = session
+        self._native = native.SessionIOBinding(session)
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+
+    def run(self, feeds: Mapping[str, Feed], bound: Mapping[str, Target], run_options: Any) -> Any:
+        """Runs the session once, with outputs where the caller says.
+
+        Args:
+            feeds: inputs by name, all of them OrtValues.
+            bound: targets by output name.
+            run_options: onnxruntime's.
+
+        Returns:
+            An OrtValue for every fetch, by index; see `is_written`. They are the binding's, and others after the next
+            run.
+
+        Raises:
+            RuntimeError: onnxruntime failed; a target has another shape than its output, for one.
+        """
+        for name, feed in feeds.items():
+            self._native.bind_ortvalue_input(name, feed.value)
+        for name in self.fetches:
+            target = bound.get(name)
+            if target is None:
+                self._native.bind_output(name, CPU)
+                continue
+            place = (target.pointer, target.array.shape)
+            if self._places.get(name) != place:
+                self._native.bind_output(name, CPU, int(target.data_type), list(place[1]), target.pointer)
+                self._places[name] = place
+        self._session.run_with_iobinding(self._native, run_options)
+        return self._native.get_outputs()
+
+    def let_go(self) -> None:
+        """Forgets the inputs of the last run."""
+        self._native.clear_binding_inputs()
+
+
+class Bindings:
+    """The bindings of a native session that wait for a next run, which often writes where an earlier one wrote.
+
+    Thread-safe: a binding that was taken is nobody else's.
+
+    Args:
+        session: the native session.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._idle: deque[Binding] = deque(maxlen=_BINDINGS_KEPT)
+
+    def take(self, fetches: Sequence[str]) -> Binding:
+        """Returns a binding for outputs of these names."""
+        try:
+            binding = self._idle.pop()
+        except IndexError:
+            return Binding(self._session, fetches)
+        return binding if binding.fetches == fetches else Binding(self._session, fetches)
+
+    def give_back(self, binding: Binding) -> None:
+        """Takes a binding whose outputs all lie where they were bound, and of whose results nobody has any."""
+        binding.let_go()
+        self._idle.append(binding)
+
+
+def to_ort_value(target: Target) -> Any:
+    """Returns an OrtValue of its own over a target."""
+    return as_ort_value(target.array, target.data_type).value
 
 
 def is_written(target: Target, result: Any) -> bool:

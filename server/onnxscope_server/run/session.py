@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from onnxscope_server.catalog.shared_weights import Placed, weight_bytes
 from onnxscope_server.domain import Array, OptionalType, Segment, Value, ValueType
 from onnxscope_server.errors import InputMismatchError, ModelInvalidError, OnnxscopeServerError, RunFailedError
-from onnxscope_server.run.binding import Target, is_written, run_bound, targets
+from onnxscope_server.run.binding import Bindings, Target, is_written, targets, to_ort_value
 from onnxscope_server.run.environment import ort
 from onnxscope_server.run.failures import run_failure
 from onnxscope_server.run.node_types import declared_type, described
@@ -84,6 +84,7 @@ class Session:
             self._forget_optimised()
             raise
         self._native = self._session._sess  # noqa: SLF001  run_with_ort_values' wrapper costs a copy
+        self._bindings = Bindings(self._native)
         self.inputs = _declared(self._session.get_inputs())
         self.optional_inputs = _declared(self._session.get_overridable_initializers())
         self.outputs = _declared(self._session.get_outputs())
@@ -171,15 +172,31 @@ class Session:
         bound = targets(into, names, self.outputs) if into else {}
         try:
             if bound:
-                results = run_bound(self._native, ready, names, bound, run_options)
-            else:
-                plain = {name: feed.value for name, feed in ready.items()}
-                results = self._native.run_with_ort_values(plain, names, run_options)
-            return self._taken(results, names, ready, bound, handed)
+                return self._run_bound(ready, names, bound, handed, run_options)
+            plain = {name: feed.value for name, feed in ready.items()}
+            results = self._native.run_with_ort_values(plain, names, run_options)
+            return self._taken(results, names, ready, {}, handed)
         except RunFailedError:
             raise
         except Exception as error:
             raise run_failure(error, bound=bool(bound)) from error
+
+    def _run_bound(
+        self,
+        ready: Mapping[str, Feed],
+        names: Sequence[str],
+        bound: Mapping[str, Target],
+        handed: Collection[str],
+        run_options: Any,
+    ) -> tuple[dict[str, Value], dict[str, Handle]]:
+        binding = self._bindings.take(names)
+        results = binding.run(ready, bound, run_options)
+        values, handles = self._taken(results, names, ready, bound, handed)
+        if len(bound) == len(names) and all(values[name] is target.array for name, target in bound.items()):
+            # their OrtValues are the binding's
+            handles = {name: Handle(to_ort_value(bound[name]), bound[name].array) for name in handles}
+            self._bindings.give_back(binding)
+        return values, handles
 
     def _taken(
         self,

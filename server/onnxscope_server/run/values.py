@@ -147,7 +147,7 @@ def to_feed(name: str, value: Value | Handle, value_type: ValueType | None) -> F
         case TensorType(data_type=DataType.STRING), np.ndarray():
             return Feed(_text(name, value), None)
         case TensorType(), np.ndarray():
-            return _to_ort_value(_checked(name, value, wanted), wanted.data_type)
+            return as_ort_value(_checked(name, value, wanted), wanted.data_type)
         case SequenceType(element=element), list() | tuple():
             return Feed([_item(f"{name}[{index}]", item, element) for index, item in enumerate(value)], None)
         case MapType(), dict():
@@ -251,7 +251,8 @@ def _to_array(name: str, ort_value: Any) -> Array:
     return array
 
 
-def _to_ort_value(array: Array, data_type: DataType) -> Feed:
+def as_ort_value(array: Array, data_type: DataType) -> Feed:
+    """Returns an array of numbers as an OrtValue, which shares its memory where it is contiguous."""
     # not ascontiguousarray, which makes a scalar a vector
     array = array if array.flags.c_contiguous else array.copy(order="C")
     if data_type in _BITS:

@@ -159,10 +159,12 @@ class Blocks:
 
     def find(self, array: Array) -> tuple[Block, int] | None:
         """Returns the block that an array lies in, and the bytes before it there."""
-        owner, base = array, array.base
-        while isinstance(base, np.ndarray):
-            owner, base = base, base.base
-        block = self._by_owner.get(id(owner))
+        owner = array
+        block = self._by_owner.get(id(array))
+        if block is None:
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            block = self._by_owner.get(id(owner))
         if block is None or block.use is None or block.use() is not owner:
             return None
         # what is as large is all of it; asking for addresses takes a while

@@ -52,11 +52,13 @@ class Share:
         The memory is used again when the last array in it has died, whether it was given or not.
 
         Returns:
-            The array; None for what is small, for text and for types of several elements a byte, and where all memory
-            is in use or the client has gone.
+            The array, the server's own for what is small; None for text and for types of several elements a byte, and
+            where all memory is in use or the client has gone.
         """
-        dtype = _shared_dtype(slot)
-        return None if dtype is None else self._connection.empty(slot.shape, dtype, slot)
+        dtype, is_shared = _dtype(slot)
+        if is_shared:
+            return self._connection.empty(slot.shape, dtype, slot)
+        return None if dtype is None else np.empty(slot.shape, dtype)
 
     def put(self, value: Array) -> Array | None:
         """Returns a copy of an array that `give` can give; None as `empty`."""
@@ -110,12 +112,12 @@ class Share:
 
 
 @functools.lru_cache(4096)
-def _shared_dtype(slot: Slot) -> np.dtype[Any] | None:
-    """Returns the dtype of what is written into a slot; None where it can't lie in a block."""
+def _dtype(slot: Slot) -> tuple[Any, bool]:
+    """Returns the dtype of what is written into a slot, and whether it is to lie in a block; None for what can't be."""
     dtype = sharing.DTYPES.get(slot.data_type)
-    if dtype is None or not sharing.is_shareable(dtype, math.prod(slot.shape) * dtype.itemsize):
-        return None
-    return dtype
+    if dtype is None:
+        return None, False
+    return dtype, sharing.is_shareable(dtype, math.prod(slot.shape) * dtype.itemsize)
 
 
 class _Sent:
