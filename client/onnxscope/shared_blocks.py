@@ -327,8 +327,10 @@ class _State:
         elif kind == Record.DROPPED:
             self.blocks.pop(number, None)
         elif kind == Record.LENT and number in self.blocks:
-            for byte_count in [size for size in self._asked if _suits(self.blocks[number].byte_count, size)]:
-                self._asked.pop(byte_count, None)
+            # a copy: callers may ask meanwhile
+            for byte_count in list(self._asked):
+                if _suits(self.blocks[number].byte_count, byte_count):
+                    self._asked.pop(byte_count, None)
             self.put_by(number)
         return True
 
