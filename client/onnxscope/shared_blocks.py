@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from onnxscope.errors import InternalError, StreamCutError
@@ -102,16 +102,14 @@ class Connection:
         for number in numbers:
             self._state.block(number)
 
-    @property
-    def array(self) -> Callable[[Lying], Array]:
+    def array(self, lying: Lying) -> Array:
         """Returns an array that lies in a block. It is this process's, to write to as well, until it dies.
 
         Raises:
             StreamCutError: its block doesn't come, or the connection has broken.
             InternalError: the server broke the protocol.
         """
-        # one call fewer for each of many values
-        return self._state.array_of
+        return self._state.array_of(lying)
 
     def lend(self, byte_count: int) -> tuple[int, memoryview] | None:
         """Returns number and memory of a block that the server has lent to this process.

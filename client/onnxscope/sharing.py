@@ -38,7 +38,6 @@ class SharedCall:
 
     def __init__(self, connection: Connection, *, whole: bool) -> None:
         self._connection = connection
-        self._array = connection.array
         self.sharing = connection.begin(whole=whole)
         self._count = 0
         self._untold_bytes = 0
@@ -47,7 +46,7 @@ class SharedCall:
 
     def array(self, lying: Lying) -> Array:
         """As `Connection.array`."""
-        array = self._array(lying)
+        array = self._connection.array(lying)
         self._count += 1
         self._untold_bytes += array.nbytes
         return array
