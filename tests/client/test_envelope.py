@@ -212,3 +212,16 @@ def test_an_item_alone_goes_ahead_of_others_and_behind_them():
     assert CAPTURE_RESPONSE.alone(plan) == capture_pb.CaptureResponse(events=[plan]).SerializeToString()
     around = CAPTURE_RESPONSE.packed([value], CAPTURE_RESPONSE.alone(plan), CAPTURE_RESPONSE.alone(end))
     assert list(around) == list(CAPTURE_RESPONSE.packed([plan, value, end]))
+
+
+def test_nothing_is_kept_of_values_in_messages():
+    """However many small ones a message has: only where values lie is the same again."""
+    envelopes._lying.cache_clear()
+    values = [codec.parts(pb.VALUE_ROLE_ACTIVATION, f"v{index}", np.full(20, index)) for index in range(200)]
+    (raw,) = CAPTURE_RESPONSE.packed([part for parts in values for part in parts])
+    assert not CAPTURE_RESPONSE.parse(raw).lying
+    assert envelopes._lying.cache_info().currsize == 0
+    lying = envelopes.shared_part(pb.VALUE_ROLE_ACTIVATION, "s", np.zeros(6, np.float16), (2**63, 2**62, 12))
+    (raw,) = CAPTURE_RESPONSE.packed([lying] * 200)
+    assert len(CAPTURE_RESPONSE.parse(raw).lying) == 200
+    assert envelopes._lying.cache_info().currsize == 1

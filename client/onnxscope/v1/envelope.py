@@ -8,6 +8,7 @@ in any other order than protobuf's own are left to it.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -51,6 +52,9 @@ _SHARED_KEYS = [
     bytes([pb.SharedBytes.DESCRIPTOR.fields_by_name[name].number << 3 | _NUMBER])
     for name in ("block", "offset", "byte_count")
 ]
+# what an item ends with that says where a value lies; to look closer, and to keep what was found, is for those alone
+_LIES = re.compile(re.escape(bytes([_SHARED])) + rb"." + re.escape(_SHARED_KEYS[0]), re.DOTALL)
+_LIES_BYTES = 36
 _EMPTY = {key: bytes([key, 0]) for key in map(_key, range(1, 16))}
 _ONE_BYTE = [bytes([number]) for number in range(_CONTINUED)]
 
@@ -162,7 +166,7 @@ class Envelope:
                     pieces += [raw[kept:start], _within(keys, head)]
                     data[index] = view[where.payload : where.end]
                     kept = end
-            elif self._finds_lying and end - payload <= _LYING_BYTES:
+            elif self._finds_lying and end - payload <= _LYING_BYTES and _LIES.search(raw, end - _LIES_BYTES, end):
                 lying = _lying(self._keys, raw[payload:end])
                 if lying is not None:
                     pieces += [raw[kept:start], _EMPTY[key]] if kept < start else [_EMPTY[key]]
