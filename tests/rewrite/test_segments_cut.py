@@ -79,7 +79,7 @@ def test_a_plan_with_little_to_send_stays_in_one_segment(digits_path: Any) -> No
     assert len(in_segments(model, plan_for(model, "*"))) > 1
 
 
-@pytest.mark.parametrize(("values", "count"), [(7, 1), (64, 8)])
+@pytest.mark.parametrize(("values", "count"), [(7, 1), (64, 6), (300, 18)])
 def test_much_to_send_is_cut_and_the_first_piece_is_small(values: int, count: int) -> None:
     """With the constants as they are; values of 1 MiB, 7 of them less than is cut at all."""
     lines = "".join(f"v{index} = Neg (v{index - 1})  " for index in range(1, values))
