@@ -28,11 +28,10 @@ from onnxscope_server.rewrite.order import Order
 _LEAST_BYTES = 8 << 20
 _LEAST_PIECE_BYTES = 1 << 20
 # few pieces where that makes small ones, as each costs a run some time; many where the memory of large ones counts, of
-# which several are there at a time
+# which several are there at a time: half as large ones of what is large altogether
 _PIECES = 5
 _MOST_PIECE_BYTES = 32 << 20
 _LARGE_BYTES = 256 << 20
-_MOST_PIECE_BYTES_OF_LARGE = 16 << 20
 _MOST_PIECES = 128
 _FIRST_SHARE = 0.25
 # what an axis of unknown size is taken for
@@ -93,7 +92,8 @@ def cut(
         return (Piece(model, exposed, (), ()),)
     order = Order(main, original)
     movable = {name for name in exposed if _can_cross(types.get(name))}
-    most = _MOST_PIECE_BYTES if total <= _LARGE_BYTES else _MOST_PIECE_BYTES_OF_LARGE
+    is_large = sum(sizes.get(name, _UNKNOWN_BYTES) for name in exposed) > _LARGE_BYTES
+    most = _MOST_PIECE_BYTES // 2 if is_large else _MOST_PIECE_BYTES
     piece = max(min(total / _PIECES, most), total / _MOST_PIECES, _LEAST_PIECE_BYTES)
     cuts = list(_cuts(order, movable, sizes, piece, set(exposed)))
     if not cuts:
