@@ -93,11 +93,11 @@ class Receiver:
         """
         events: Sequence[pb.CaptureEvent | pb.StreamEvent] = response.message.events
         lies, data = response.lying, response.data
-        for index, event in enumerate(events):
+        for index in range(len(events)):
             if self.is_done:
                 raise InternalError("the server sent an event after `completed`")
             lying = lies.get(index)
-            translated = self._translate(event, data.get(index)) if lying is None else self._lying(lying)
+            translated = self._lying(lying) if lying is not None else self._translate(events[index], data.get(index))
             if translated is not None:
                 yield translated
 

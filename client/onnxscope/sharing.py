@@ -48,7 +48,7 @@ class SharedCall:
         """As `Connection.array`."""
         array = self._connection.array(lying)
         self._count += 1
-        self._untold_bytes += array.nbytes
+        self._untold_bytes += lying.end - lying.offset
         return array
 
     def place(self, value: Array) -> tuple[int, int, int] | None:

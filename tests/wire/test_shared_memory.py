@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.wire.giving import give
 
 from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
@@ -63,7 +64,7 @@ def test_a_block_reaches_the_client(client: Any) -> None:
     kind, number, size = client.hear() or (0, 0, 0)
     assert (kind, size >= made.nbytes) == (Record.BLOCK, True)
     made[3, 4] = 42
-    location = share.give(made[2:])
+    location = give(share, made[2:])
     assert location == (number, 2 * 1024 * 4, 254 * 1024 * 4)
     seen = np.frombuffer(client.mapped, np.float32, 254 * 1024, location.offset).reshape(254, 1024)
     np.testing.assert_array_equal(seen, made[2:])
@@ -111,11 +112,11 @@ def test_a_block_is_used_again_when_both_sides_let_go(client: Any, memory: Share
     """Not while the server's array lives, and not before the client says so."""
     _, share = client.call()
     first = _made(share)
-    location = share.give(first)
+    location = give(share, first)
     assert location is not None
     del first
     second = _made(share)
-    other = share.give(second)
+    other = give(share, second)
     assert other is not None
     assert other.block != location.block
     client.say(Record.RELEASED, location.block)
@@ -143,11 +144,11 @@ def test_what_is_never_given_comes_back(client: Any, memory: SharedMemory) -> No
 def test_of_a_call_that_ended_early_the_rest_comes_back(client: Any, memory: SharedMemory) -> None:
     """The client took one of three: the others are the server's again, the one is the client's; later ones stay."""
     number, share = client.call()
-    locations = [share.give(_made(share)) for _ in range(3)]
+    locations = [give(share, _made(share)) for _ in range(3)]
     client.say(Record.ENDED, number, 1)
     _until(lambda: memory.byte_count == MIB)
     made = _made(share)
-    assert share.give(made) is None
+    assert give(share, made) is None
     del made
     assert locations[0] is not None
     client.say(Record.RELEASED, locations[0].block)
@@ -167,7 +168,7 @@ def test_a_kept_block_is_never_written_again(client: Any, memory: SharedMemory) 
     """It is the client's alone, and not the server's to count."""
     _, share = client.call()
     made = _made(share)
-    location = share.give(made)
+    location = give(share, made)
     assert location is not None
     client.say(Record.KEPT, location.block)
     del made
@@ -195,7 +196,7 @@ def test_a_client_that_says_what_cannot_be_is_let_go(client: Any, memory: Shared
     made = _made(share)
     client.say(*record)
     _until(lambda: memory.share(client.token, 99) is None)
-    assert share.give(made) is None
+    assert give(share, made) is None
     assert share.empty(Slot(DataType.FLOAT32, SHAPE)) is None
     assert made[0, 0] == 1
     del made
@@ -213,7 +214,7 @@ def test_a_client_that_dies_leaves_nothing(client: Any, memory: SharedMemory) ->
     """All its blocks go at once, but one that is being written: that goes with its array."""
     _, share = client.call()
     for _ in range(3):
-        share.give(_made(share))
+        give(share, _made(share))
     made = _made(share)
     client.socket.close()
     _until(lambda: memory.byte_count == MIB)
@@ -256,7 +257,7 @@ def test_small_arrays_lie_in_no_block(client: Any, memory: SharedMemory, shape: 
     made = share.empty(Slot(DataType.FLOAT32, shape))
     assert made is not None
     assert (made.shape, made.dtype) == (shape, np.float32)
-    assert share.give(made) is None
+    assert give(share, made) is None
     assert memory.byte_count == 0
 
 
@@ -271,15 +272,15 @@ def test_no_more_is_sent_than_the_client_takes(client: Any, monkeypatch: pytest.
     async def check() -> None:
         number, share = client.call()
         for _ in range(2):
-            share.give(_made(share))
+            give(share, _made(share))
         await _room(share)
-        share.give(_made(share))
+        give(share, _made(share))
         waiting = asyncio.ensure_future(_room(share))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         client.say(Record.TAKEN, number, 1)
         await waiting
-        share.give(_made(share))
+        give(share, _made(share))
         waiting = asyncio.ensure_future(_room(share))
         await asyncio.sleep(0.1)
         assert not waiting.done()
@@ -287,7 +288,7 @@ def test_no_more_is_sent_than_the_client_takes(client: Any, monkeypatch: pytest.
         await waiting
         _, other = client.call()
         for _ in range(3):
-            other.give(_made(other))
+            give(other, _made(other))
         waiting = asyncio.ensure_future(_room(other))
         await asyncio.sleep(0.1)
         assert not waiting.done()
@@ -338,7 +339,7 @@ def test_what_the_client_holds_can_be_read(client: Any) -> None:
     made = share.empty(Slot(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = 3
-    location = share.give(made)
+    location = give(share, made)
     assert location is not None
 
     def start(block: int, offset: int = 0, byte_count: int = made.nbytes, shape: Any = SHAPE) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from tests.messages import message
+from tests.wire.giving import give
 
 from onnxscope_server.domain import DataType, Slot
 from onnxscope_server.result_domain import Result
@@ -68,7 +69,7 @@ def test_noncontiguous_arrays_are_copied(client: Any) -> None:
     bound = _made(share)
     bound[:] = np.arange(bound.size, dtype=np.float32).reshape(SHAPE)
     result = asyncio.run(placed(Result({"t": bound.T}, {}), share))
-    assert share.give(bound.T) is None
+    assert give(share, bound.T) is None
     made: Any = result.activations["t"]
     assert made.flags.c_contiguous
     np.testing.assert_array_equal(made, bound.T)
@@ -78,7 +79,7 @@ def test_a_call_that_is_still_known_keeps_no_memory_of_a_client_that_has_gone(cl
     """What was given and never taken is unmapped, however long somebody refers to the call."""
     before = _mapped()
     _, share = client.call()
-    assert share.give(_made(share)) is not None
+    assert give(share, _made(share)) is not None
     assert _mapped() > before
     share._connection.close()
     assert _mapped() <= before

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnxscope.v1 import codec
+import numpy as np
+
+from onnxscope.v1 import codec, envelope
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope_server.result_domain import Result, ValueKind
 from onnxscope_server.wire.share import Share
-from onnxscope_server.wire.shared_values import shared_part
 
 _ROLES: Mapping[ValueKind, pb.ValueRole] = {
     "activations": pb.VALUE_ROLE_ACTIVATION,
@@ -27,9 +28,10 @@ def value_parts(result: Result, share: Share | None = None) -> Iterator[codec.Pa
     """
     for kind, values in result.values.items():
         role = _ROLES[kind]
+        lie = share.give(values) if share is not None else {}
         for name, value in values.items():
-            whole = shared_part(role, name, value, share)
-            if whole is None:
-                yield from codec.parts(role, name, value)
+            location = lie.get(name)
+            if location is not None and isinstance(value, np.ndarray):
+                yield envelope.shared_part(role, name, value, location)
             else:
-                yield whole
+                yield from codec.parts(role, name, value)

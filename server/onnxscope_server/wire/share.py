@@ -10,6 +10,7 @@ import math
 import socket
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Lying, Record
-from onnxscope_server.domain import Array, Slot
+from onnxscope_server.domain import Array, Slot, Value
 from onnxscope_server.wire.blocks import Allowance, Block, Blocks
 
 # what may be sent before the client has taken it, as gRPC's flow control does for what lies in messages
@@ -68,18 +69,16 @@ class Share:
             np.copyto(copy, value)
         return copy
 
-    def give(self, value: Array) -> Location | None:
-        """Gives an array to the client, which may write there at once: nobody may read or write it here afterwards.
+    def give(self, values: Mapping[str, Value]) -> dict[str, Location]:
+        """Gives arrays to the client, which may write there at once: nobody may read or write them here afterwards.
 
         Called in the order in which the values are sent.
 
         Returns:
-            Where it lies; None where it lies elsewhere, something in the same block was given before, or the client has
-            gone.
+            Where they lie, without those that lie elsewhere, or in a block of which something was given before; nothing
+            where the client has gone.
         """
-        if value.dtype not in sharing.DATA_TYPES or not value.flags.c_contiguous:
-            return None
-        return self._connection.give(value, self._sent)
+        return self._connection.give(values, self._sent)
 
     def block_of(self, value: Array) -> int | None:
         """Returns the number of the block that an array lies in; None where it lies elsewhere, or was given."""
@@ -178,6 +177,10 @@ class _Sent:
             self._waiter = None
 
 
+def _is_as_sent(value: Array) -> bool:
+    return value.flags.c_contiguous and value.dtype in sharing.DATA_TYPES
+
+
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
@@ -253,17 +256,23 @@ class Connection:
                 return self._blocks.made(shape, dtype, slot) if found is None else found
             return found
 
-    def give(self, value: Array, sent: _Sent) -> Location | None:
+    def give(self, values: Mapping[str, Value], sent: _Sent) -> dict[str, Location]:
         """As `Share.give`."""
+        given: dict[str, Location] = {}
         with self._lock:
-            found = None if sent.is_over else self._blocks.find(value)
-            if found is None or found[0].is_sent:
-                return None
-            block, offset = found
-            block.is_sent = block.is_held = True
-            block.sent_count += 1
-            sent.add(block, value.nbytes)
-            return Location(block.number, offset, value.nbytes)
+            if sent.is_over:
+                return given
+            for name, value in values.items():
+                if not isinstance(value, np.ndarray):
+                    continue
+                block, offset = self._blocks.find(value) or (None, 0)
+                if block is None or block.is_sent or not _is_as_sent(value):
+                    continue
+                block.is_sent = block.is_held = True
+                block.sent_count += 1
+                sent.add(block, value.nbytes)
+                given[name] = Location(block.number, offset, value.nbytes)
+        return given
 
     def held(self, number: int) -> memoryview | None:
         """Returns the memory of a block that the client holds; None where it does not."""

@@ -1,4 +1,4 @@
-"""Results -> values in memory that the client shares, and what it is told of them."""
+"""Results -> values in memory that the client shares."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from onnxscope.v1 import codec, envelope, sharing
-from onnxscope.v1 import tensor_pb2 as pb
+from onnxscope.v1 import sharing
 from onnxscope_server.domain import Array, Value
 from onnxscope_server.result_domain import Result
 from onnxscope_server.wire.share import Share
@@ -46,14 +45,6 @@ async def placed(result: Result, share: Share | None, *, whole: bool = False) ->
         return result
     await asyncio.to_thread(_copy, pending, share)
     return Result.of(groups, result.timings, result.fidelity)
-
-
-def shared_part(role: pb.ValueRole, name: str, value: Value, share: Share | None) -> codec.Part | None:
-    """Gives a value to the client; returns what it is told, or None where the value does not lie in shared memory."""
-    location = share.give(value) if share is not None and isinstance(value, np.ndarray) else None
-    if location is None or not isinstance(value, np.ndarray):
-        return None
-    return envelope.shared_part(role, name, value, location)
 
 
 def _must_move(value: Array, share: Share, taken: set[int]) -> bool:
