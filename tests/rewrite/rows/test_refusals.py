@@ -42,6 +42,7 @@ MIXING = {
     "rows cut apart": ("s = Constant<value_ints = [-1, 3]>() y = Reshape(x, s)", "Reshape.*stays together"),
     "one long row": ("s = Constant<value_ints = [1, -1]>() y = Reshape(x, s) z = Softmax(y)", "Softmax.*over the rows"),
     "single row dropped": ("y = Squeeze(x)", "Squeeze.*drops all axes of size 1"),
+    "an order of other axes": ("a = Transpose<perm = [0]>(x) y = Transpose<perm = [0]>(a)", "Transpose.*rank"),
     "products of rows": ("t = Transpose(x) y = MatMul(x, t)", "MatMul.*rows with each other"),
     "sums over rows": ("t = Transpose(x) y = MatMul(t, x)", "MatMul.*adds up over the rows"),
     "products": ("y = Gemm<transA = 1>(x, x)", "Gemm.*rows with each other"),

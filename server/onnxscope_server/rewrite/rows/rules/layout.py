@@ -111,6 +111,9 @@ def _unsqueeze(node: Node) -> list[Placed]:
 def _transpose(node: Node) -> list[Placed]:
     x = node.ranked(0)
     order = node.attribute("perm") or list(reversed(range(x.rank or 0)))
+    if len(order) != x.rank:
+        # no operator at all; onnxruntime's optimiser makes one with more axes of several such in a row
+        raise node.mixes("has an order of axes that is not of the rank of its input")
     return [node.on(x, list(order).index(node.on(x).axis))]
 
 
