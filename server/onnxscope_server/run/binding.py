@@ -73,9 +73,10 @@ class Binding:
     """
 
     def __init__(self, session: Any, fetches: Sequence[str]) -> None:
-        self.fetches = list(fetches)
-        self._session = session
+        # first, so that it goes before the session does
         self._native = native.SessionIOBinding(session)
+        self._session = session
+        self.fetches = list(fetches)
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     def run(self, feeds: Mapping[str, Feed], bound: Mapping[str, Target], run_options: Any) -> Any:
@@ -99,6 +100,7 @@ class Binding:
             target = bound.get(name)
             if target is None:
                 self._native.bind_output(name, CPU)
+                self._places.pop(name, None)
                 continue
             place = (target.pointer, target.array.shape)
             if self._places.get(name) != place:
