@@ -146,7 +146,7 @@ class AioGrpcLink:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise (closed() if self._is_closed else translate(error, self._address)) from error
-            response = Carried(capture_pb.CaptureResponse())
+            response = Carried(capture_pb.CaptureSmallResponse())
         except asyncio.CancelledError:
             if self._is_cut_off():
                 raise closed() from None

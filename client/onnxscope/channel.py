@@ -28,7 +28,7 @@ from onnxscope.v1 import capture_service_pb2 as capture_pb
 from onnxscope.v1 import capture_service_pb2_grpc, model_service_pb2_grpc, probe_service_pb2_grpc
 from onnxscope.v1 import model_service_pb2 as model_pb
 from onnxscope.v1 import probe_service_pb2 as probe_pb
-from onnxscope.v1.envelope import CAPTURE_RESPONSE, STREAM_CAPTURE_RESPONSE, Carried
+from onnxscope.v1.envelope import CAPTURE_RESPONSE, CAPTURE_SMALL_RESPONSE, STREAM_CAPTURE_RESPONSE, Carried
 
 KEEPALIVE_MS = 30_000
 _OPTIONS = (
@@ -135,7 +135,7 @@ class Methods:
             "/onnxscope.v1.CaptureService/Capture", response_deserializer=CAPTURE_RESPONSE.parse
         )
         self.capture_small = channel.unary_unary(
-            "/onnxscope.v1.CaptureService/CaptureSmall", response_deserializer=CAPTURE_RESPONSE.parse
+            "/onnxscope.v1.CaptureService/CaptureSmall", response_deserializer=CAPTURE_SMALL_RESPONSE.parse
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -308,7 +308,7 @@ class GrpcLink:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise (closed() if self._is_closed else translate(error, self._address)) from error
-            response = Carried(capture_pb.CaptureResponse())
+            response = Carried(capture_pb.CaptureSmallResponse())
         if response.message.events:
             receiver = Receiver(empty=self._blocks.empty)
             yield from receiver.feed(response)

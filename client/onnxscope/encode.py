@@ -14,6 +14,7 @@ from onnxscope.v1 import codec
 from onnxscope.v1 import probe_service_pb2 as probe_pb
 from onnxscope.v1.envelope import (
     CAPTURE_REQUEST,
+    CAPTURE_SMALL_REQUEST,
     FIT_PROBE_REQUEST,
     STREAM_CAPTURE_REQUEST,
     SWEEP_REQUEST,
@@ -54,6 +55,12 @@ def capture_requests(
     """
     opening = pb.CaptureRequest(spec=spec, sharing=_told(shared)).SerializeToString()
     return CAPTURE_REQUEST.packed(_parts(values, shared), opening, _LAST)
+
+
+def small_request(spec: pb.CaptureSpec, values: Iterable[SentValue]) -> bytes | None:
+    """Returns the message of a small capture, serialised; None where it would be several."""
+    first, *others = CAPTURE_SMALL_REQUEST.packed(_parts(values), pb.CaptureSmallRequest(spec=spec).SerializeToString())
+    return None if others else first
 
 
 def at_once(messages: Iterator[bytes]) -> bytes | Iterator[bytes]:

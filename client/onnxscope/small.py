@@ -41,10 +41,7 @@ class SmallCaptures:
 
     def request(self, key: Key | None, spec: pb.CaptureSpec, values: Sequence[SentValue]) -> bytes | None:
         """Returns the message of a capture that is known to be small; None for any other."""
-        if key not in self._known:
-            return None
-        first, *others = encode.capture_requests(spec, values)
-        return None if others else first
+        return encode.small_request(spec, values) if key in self._known else None
 
     def learn(self, key: Key | None, only: Carried | None) -> None:
         """Keeps whether a capture was small.

@@ -27,5 +27,5 @@ def request(digest: str) -> bytes:
         layout=tensor_pb.ValueLayout(array=array),
         data=row.tobytes(),
     )
-    request = capture_pb.CaptureRequest(spec=spec, inputs=[tensor_pb.ValuePart(start=start)], last=True)
+    request = capture_pb.CaptureSmallRequest(spec=spec, inputs=[tensor_pb.ValuePart(start=start)])
     return request.SerializeToString()

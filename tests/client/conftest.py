@@ -162,7 +162,7 @@ class Fake(model_service_pb2_grpc.ModelServiceServicer, capture_service_pb2_grpc
         else:
             yield from self._captured(requests, context)
 
-    def CaptureSmall(self, request: Any, context: Any) -> capture_pb.CaptureResponse:
+    def CaptureSmall(self, request: Any, context: Any) -> capture_pb.CaptureSmallResponse:
         self.small_count += 1
         if self.refuses_small:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "what?")

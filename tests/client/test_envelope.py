@@ -16,6 +16,8 @@ from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.envelope import (
     CAPTURE_REQUEST,
     CAPTURE_RESPONSE,
+    CAPTURE_SMALL_REQUEST,
+    CAPTURE_SMALL_RESPONSE,
     MESSAGE_BYTES,
     STREAM_CAPTURE_REQUEST,
     STREAM_CAPTURE_RESPONSE,
@@ -27,6 +29,14 @@ QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCh
 KINDS = {
     "capture request": (CAPTURE_REQUEST, capture_pb.CaptureRequest, "inputs", pb.ValuePart, ""),
     "capture response": (CAPTURE_RESPONSE, capture_pb.CaptureResponse, "events", capture_pb.CaptureEvent, "value"),
+    "small request": (CAPTURE_SMALL_REQUEST, capture_pb.CaptureSmallRequest, "inputs", pb.ValuePart, ""),
+    "small response": (
+        CAPTURE_SMALL_RESPONSE,
+        capture_pb.CaptureSmallResponse,
+        "events",
+        capture_pb.CaptureEvent,
+        "value",
+    ),
     "stream request": (
         STREAM_CAPTURE_REQUEST,
         capture_pb.StreamCaptureRequest,

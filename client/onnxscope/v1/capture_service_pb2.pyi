@@ -260,6 +260,20 @@ class CaptureResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[CaptureEvent]
     def __init__(self, events: _Optional[_Iterable[_Union[CaptureEvent, _Mapping]]] = ...) -> None: ...
 
+class CaptureSmallRequest(_message.Message):
+    __slots__ = ("spec", "inputs")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    spec: CaptureSpec
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.ValuePart]
+    def __init__(self, spec: _Optional[_Union[CaptureSpec, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.ValuePart, _Mapping]]] = ...) -> None: ...
+
+class CaptureSmallResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[CaptureEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[CaptureEvent, _Mapping]]] = ...) -> None: ...
+
 class BatchStart(_message.Message):
     __slots__ = ("index",)
     INDEX_FIELD_NUMBER: _ClassVar[int]

@@ -47,8 +47,8 @@ class CaptureServiceStub(object):
                 _registered_method=True)
         self.CaptureSmall = channel.unary_unary(
                 '/onnxscope.v1.CaptureService/CaptureSmall',
-                request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
-                response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
+                request_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallRequest.SerializeToString,
+                response_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallResponse.FromString,
                 _registered_method=True)
         self.StreamCapture = channel.stream_stream(
                 '/onnxscope.v1.CaptureService/StreamCapture',
@@ -126,8 +126,8 @@ def add_CaptureServiceServicer_to_server(servicer, server):
             ),
             'CaptureSmall': grpc.unary_unary_rpc_method_handler(
                     servicer.CaptureSmall,
-                    request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.FromString,
-                    response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.SerializeToString,
+                    request_deserializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallRequest.FromString,
+                    response_serializer=onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallResponse.SerializeToString,
             ),
             'StreamCapture': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamCapture,
@@ -220,8 +220,8 @@ class CaptureService(object):
             request,
             target,
             '/onnxscope.v1.CaptureService/CaptureSmall',
-            onnxscope_dot_v1_dot_capture__service__pb2.CaptureRequest.SerializeToString,
-            onnxscope_dot_v1_dot_capture__service__pb2.CaptureResponse.FromString,
+            onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallRequest.SerializeToString,
+            onnxscope_dot_v1_dot_capture__service__pb2.CaptureSmallResponse.FromString,
             options,
             channel_credentials,
             insecure,

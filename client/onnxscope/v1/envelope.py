@@ -198,6 +198,8 @@ class Envelope:
 
 CAPTURE_REQUEST = Envelope(capture_pb.CaptureRequest, "inputs")
 CAPTURE_RESPONSE = Envelope(capture_pb.CaptureResponse, "events", "value", finds_lying=True)
+CAPTURE_SMALL_REQUEST = Envelope(capture_pb.CaptureSmallRequest, "inputs")
+CAPTURE_SMALL_RESPONSE = Envelope(capture_pb.CaptureSmallResponse, "events", "value")
 STREAM_CAPTURE_REQUEST = Envelope(capture_pb.StreamCaptureRequest, "items", "input")
 STREAM_CAPTURE_RESPONSE = Envelope(capture_pb.StreamCaptureResponse, "events", "value", finds_lying=True)
 FIT_PROBE_REQUEST = Envelope(probe_pb.FitProbeRequest, "items", "input")

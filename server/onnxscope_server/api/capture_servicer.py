@@ -19,6 +19,8 @@ from onnxscope.v1.codec import Part
 from onnxscope.v1.envelope import (
     CAPTURE_REQUEST,
     CAPTURE_RESPONSE,
+    CAPTURE_SMALL_REQUEST,
+    CAPTURE_SMALL_RESPONSE,
     STREAM_CAPTURE_REQUEST,
     STREAM_CAPTURE_RESPONSE,
     Carried,
@@ -59,7 +61,7 @@ def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
         # of one response, as far as gRPC knows: what is returned travels with the status, what came before is written
         "Capture": grpc.stream_unary_rpc_method_handler(servicer.Capture, request_deserializer=CAPTURE_REQUEST.parse),
         "CaptureSmall": grpc.unary_unary_rpc_method_handler(
-            servicer.CaptureSmall, request_deserializer=CAPTURE_REQUEST.parse
+            servicer.CaptureSmall, request_deserializer=CAPTURE_SMALL_REQUEST.parse
         ),
         "StreamCapture": grpc.stream_stream_rpc_method_handler(
             servicer.StreamCapture, request_deserializer=STREAM_CAPTURE_REQUEST.parse
@@ -126,13 +128,13 @@ class CaptureServicer(CaptureServiceServicer):
 
     async def CaptureSmall(self, request: Carried, context: Any) -> bytes:
         """Runs the model once; an answer of several messages is none."""
-        if not request.message.HasField("spec") or not request.message.last:
-            raise ValueInvalidError("the message must hold the spec, and be the last", value="spec")
+        if not request.message.HasField("spec"):
+            raise ValueInvalidError("the message must hold the spec", value="spec")
         prepared = await self._captures.prepare(self._spec(request.message.spec))
         inbox = _Inbox(self._max_input_bytes)
         inbox.take(request)
         result = await self._batching.run(prepared, Call(*inbox.batch()), context.peer())
-        messages = CAPTURE_RESPONSE.packed(value_parts(result), self._plan_bytes(prepared), _closing(result))
+        messages = CAPTURE_SMALL_RESPONSE.packed(value_parts(result), self._plan_bytes(prepared), _closing(result))
         only = next(messages)
         return b"" if next(messages, None) is not None else only
 
