@@ -25,7 +25,7 @@ _TCP = Figure("resnet50-tcp", "ResNet50, all 175 hidden values (150 MB), TCP loo
 _SHARED = Figure("resnet50-shared-memory", "the same, shared memory", 1.03, reached=1.2)
 _LOCAL = Figure("local", "`local()` against onnxruntime itself on the same graph (ResNet50, all hidden values)", 1.02)
 _FIRST_TCP = Figure("first-activation-tcp", "first activation after, as a share of the whole, plan warm; TCP", 0.10)
-_FIRST_SHARED = Figure("first-activation-shared-memory", "the same, shared memory", 0.10)
+_FIRST_SHARED = Figure("first-activation-shared-memory", "the same, shared memory", 0.10, reached=0.12)
 
 
 @contextmanager
