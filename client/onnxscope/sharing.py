@@ -80,8 +80,7 @@ class SharedCall:
         Raises:
             StreamCutError: it doesn't come.
         """
-        starts = [event.value.start for event in response.message.events if event.value.start.HasField("shared")]
-        numbers = [*(start.shared.block for start in starts), *(lying.block for lying in response.lying.values())]
+        numbers = blocks_of(response)
         if not all(map(self._connection.has, numbers)):
             await asyncio.to_thread(self._connection.wait_for, numbers)
 
@@ -168,6 +167,12 @@ class Sharing:
         # a server that is away may come back; one that doesn't know the call will not learn it
         self._is_off = not isinstance(error, UnavailableError | DeadlineExceededError)
         _log.debug("no memory is shared: %s", error)
+
+
+def blocks_of(response: Carried) -> list[int]:
+    """Returns the numbers of the blocks that an answer names."""
+    starts = [event.value.start for event in response.message.events if event.value.start.HasField("shared")]
+    return [*(start.shared.block for start in starts), *(lying.block for lying in response.lying.values())]
 
 
 def _limited(timeout: float | None) -> float:

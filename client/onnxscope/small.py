@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxscope import encode
 from onnxscope.encode import SentValue
+from onnxscope.sharing import blocks_of
 from onnxscope.v1 import capture_service_pb2 as pb
 from onnxscope.v1.envelope import Carried
 
@@ -52,7 +53,7 @@ class SmallCaptures:
         """
         if key is None:
             return
-        is_small = only is not None and 0 < only.byte_count <= _MOST_BYTES and not _is_shared(only)
+        is_small = only is not None and 0 < only.byte_count <= _MOST_BYTES and not blocks_of(only)
         with self._lock:
             if is_small:
                 self._known[key] = None
@@ -60,9 +61,3 @@ class SmallCaptures:
                     self._known.popitem(last=False)
             else:
                 self._known.pop(key, None)
-
-
-def _is_shared(response: Carried) -> bool:
-    """Tells whether something of an answer lies in shared memory."""
-    events = response.message.events
-    return bool(response.lying) or any(event.value.start.HasField("shared") for event in events)

@@ -7,7 +7,7 @@ arrays of `str`), a list of values (sequence), a dict (map) or `None` (an option
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -49,23 +49,6 @@ class DataType(enum.IntEnum):
     FLOAT8E8M0 = 24
     UINT2 = 25
     INT2 = 26
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Slot:
-    """What is written run after run: who has memory for it had best give it the same each time.
-
-    Attributes:
-        data_type: type of its elements.
-        shape: its shape.
-    """
-
-    data_type: DataType
-    shape: tuple[int, ...]
-
-
-# an array of the caller's for a slot to be written into; None where it has none for it
-Memory: TypeAlias = Callable[[Slot], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)

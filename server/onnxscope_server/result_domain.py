@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from onnxscope_server.domain import Value
+from onnxscope_server.domain import Array, DataType, Value
 
 # what a value of a result is, as `Result` names it
 ValueKind: TypeAlias = Literal["activations", "scalings", "probes", "outputs"]
 VALUE_KINDS: tuple[ValueKind, ...] = ("activations", "scalings", "probes", "outputs")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Destination:
+    """Where an output is written run after run: who has memory for it had best give it the same each time.
+
+    Attributes:
+        data_type: type of its elements.
+        shape: its shape.
+    """
+
+    data_type: DataType
+    shape: tuple[int, ...]
+
+
+# an array of the caller's for an output to be written into; None where it has none for it
+Memory: TypeAlias = Callable[[Destination], "Array | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +76,7 @@ class Result:
     @property
     def values(self) -> Mapping[ValueKind, Mapping[str, Value]]:
         """All values, by their kind and their name."""
-        return {
-            "activations": self.activations,
-            "scalings": self.scalings,
-            "probes": self.probes,
-            "outputs": self.outputs,
-        }
+        return {kind: getattr(self, kind) for kind in VALUE_KINDS}
 
     @property
     def byte_count(self) -> int:

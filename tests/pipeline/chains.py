@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Slot
+from onnxscope_server.domain import Array
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Destination, Result
 from onnxscope_server.run.chain import Chain
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.values import DTYPES
@@ -52,6 +52,6 @@ async def rest_of(parts: AsyncIterator[Result]) -> list[Result]:
     return [part async for part in parts]
 
 
-def fresh_memory(slot: Slot) -> Array:
+def fresh_memory(destination: Destination) -> Array:
     """Gives memory to write into."""
-    return np.zeros(slot.shape, DTYPES[slot.data_type])
+    return np.zeros(destination.shape, DTYPES[destination.data_type])

@@ -20,12 +20,12 @@ from tests.pipeline.callers import (
     until,
 )
 
-from onnxscope_server.domain import OutputMode, Reduction, ReductionKind, Slot
+from onnxscope_server.domain import OutputMode, Reduction, ReductionKind
 from onnxscope_server.errors import ReductionInvalidError
 from onnxscope_server.pipeline.parts import joined
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Stream
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Destination, Result
 from onnxscope_server.run.values import DTYPES
 from onnxscope_server.settings import EmbeddedSettings
 
@@ -136,9 +136,9 @@ def test_callers_own_memory_is_left_alone(count: int) -> None:
     """Who may run with others gets arrays, also where nobody else came."""
     asked = []
 
-    def memory(slot: Slot) -> Any:
-        asked.append(slot)
-        return np.empty(slot.shape, DTYPES[slot.data_type])
+    def memory(destination: Destination) -> Any:
+        asked.append(destination)
+        return np.empty(destination.shape, DTYPES[destination.data_type])
 
     async def work() -> None:
         async with calling(ROWWISE) as callers:

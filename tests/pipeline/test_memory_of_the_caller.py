@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from onnxscope_server.app import Services
-from onnxscope_server.domain import Array, CaptureSpec, Slot
+from onnxscope_server.domain import Array, CaptureSpec
 from onnxscope_server.pipeline.running import Call
-from onnxscope_server.result_domain import Fidelity, Result
+from onnxscope_server.result_domain import Destination, Fidelity, Result
 from onnxscope_server.run.values import DTYPES
 from onnxscope_server.settings import EmbeddedSettings
 
@@ -27,9 +27,9 @@ class Caller:
     def __init__(self) -> None:
         self.offered: list[Array] = []
 
-    def memory(self, slot: Slot) -> Array:
+    def memory(self, destination: Destination) -> Array:
         """Offers an array."""
-        self.offered.append(np.zeros(slot.shape, DTYPES[slot.data_type]))
+        self.offered.append(np.zeros(destination.shape, DTYPES[destination.data_type]))
         return self.offered[-1]
 
     def take(self, part: Result) -> dict[tuple[str, str], Any]:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from tests.pipeline.chains import LONG, Make, X, all_parts, fresh_memory, one_runner, rest_of
 
-from onnxscope_server.domain import Array, Slot
+from onnxscope_server.domain import Array
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen
+from onnxscope_server.result_domain import Destination
 
 
 @pytest.mark.parametrize("memory", [None, fresh_memory])
@@ -90,8 +91,8 @@ def test_who_gets_a_value_may_write_over_it_at_once(chain_of: Make, *, by_refere
     made = chain_of(LONG)
     offered: list[Array] = []
 
-    def memory(slot: Slot) -> Array:
-        offered.append(fresh_memory(slot))
+    def memory(destination: Destination) -> Array:
+        offered.append(fresh_memory(destination))
         return offered[-1]
 
     call = Call({"x": X}, {}, None if by_reference else memory, by_reference=by_reference)

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxscope_server.domain import Array, DataType, Slot
+from onnxscope_server.domain import Array, DataType
 from onnxscope_server.errors import RunFailedError
 from onnxscope_server.pipeline import running
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Destination, Result
 from onnxscope_server.run.runner import Runner
 from onnxscope_server.run.values import DTYPES
 
@@ -55,11 +55,11 @@ class Caller:
         self.offered: list[tuple[DataType, tuple[int, ...]]] = []
         self.was_asked = threading.Event()
 
-    def memory(self, slot: Slot) -> Array:
+    def memory(self, destination: Destination) -> Array:
         """Offers an array."""
-        self.offered.append((slot.data_type, slot.shape))
+        self.offered.append((destination.data_type, destination.shape))
         self.was_asked.set()
-        return np.full(slot.shape, 77, DTYPES[slot.data_type])
+        return np.full(destination.shape, 77, DTYPES[destination.data_type])
 
 
 async def _run(runner: Runner, made: Any, inputs: dict[str, Any], seen: ShapesSeen, caller: Caller) -> list[Result]:

@@ -18,8 +18,8 @@ from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Record
-from onnxscope_server.domain import DataType, Slot
-from onnxscope_server.wire import blocks as blocks_module
+from onnxscope_server.domain import DataType
+from onnxscope_server.result_domain import Destination
 from onnxscope_server.wire import share as share_module
 from onnxscope_server.wire import shared_memory as door
 from onnxscope_server.wire.share import Share
@@ -37,7 +37,7 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def _made(share: Share, value: float = 1.0) -> Any:
-    made = share.empty(Slot(DataType.FLOAT32, SHAPE))
+    made = share.empty(Destination(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = value
     return made
@@ -197,7 +197,7 @@ def test_a_client_that_says_what_cannot_be_is_let_go(client: Any, memory: Shared
     client.say(*record)
     _until(lambda: memory.share(client.token, 99) is None)
     assert give(share, made) is None
-    assert share.empty(Slot(DataType.FLOAT32, SHAPE)) is None
+    assert share.empty(Destination(DataType.FLOAT32, SHAPE)) is None
     assert made[0, 0] == 1
     del made
     _until(lambda: memory.byte_count == 0)
@@ -227,10 +227,10 @@ def test_the_limit_holds_and_free_blocks_make_room(client: Any, memory: SharedMe
     """Of 8 MiB the ninth has no place, until one is free; then another size gets it."""
     _, share = client.call()
     held = [_made(share) for _ in range(8)]
-    assert share.empty(Slot(DataType.FLOAT32, SHAPE)) is None
+    assert share.empty(Destination(DataType.FLOAT32, SHAPE)) is None
     assert share.put(np.zeros(SHAPE, np.float32)) is None
     held.pop()
-    small = share.empty(Slot(DataType.UINT8, (100_000,)))
+    small = share.empty(Destination(DataType.UINT8, (100_000,)))
     assert small is not None
     assert memory.byte_count <= 8 * MIB
 
@@ -247,14 +247,14 @@ def test_the_limit_holds_and_free_blocks_make_room(client: Any, memory: SharedMe
 def test_what_no_block_is_for(client: Any, data_type: DataType, shape: tuple[int, ...]) -> None:
     """Text, and types of several elements a byte."""
     _, share = client.call()
-    assert share.empty(Slot(data_type, shape)) is None
+    assert share.empty(Destination(data_type, shape)) is None
 
 
 @pytest.mark.parametrize("shape", [(100,), (0, 1 << 20), ()], ids=str)
 def test_small_arrays_lie_in_no_block(client: Any, memory: SharedMemory, shape: tuple[int, ...]) -> None:
     """They are the server's own, so that a run may write all that it brings where it is told to."""
     _, share = client.call()
-    made = share.empty(Slot(DataType.FLOAT32, shape))
+    made = share.empty(Destination(DataType.FLOAT32, shape))
     assert made is not None
     assert (made.shape, made.dtype) == (shape, np.float32)
     assert give(share, made) is None
@@ -307,7 +307,7 @@ def test_threads_may_share_a_client(client: Any, memory: SharedMemory) -> None:
         assert share is not None
         for index in range(200):
             value = float(seed * 1000 + index)
-            made = share.empty(Slot(DataType.FLOAT32, (128, 128)))
+            made = share.empty(Destination(DataType.FLOAT32, (128, 128)))
             if made is None:
                 continue
             made[:] = value
@@ -327,7 +327,7 @@ def test_descriptors_do_not_pile_up(client: Any) -> None:
     """Neither side keeps one for a block."""
     _, share = client.call()
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    held = [share.empty(Slot(DataType.UINT8, (sharing.SMALLEST_BYTES,))) for _ in range(100)]
+    held = [share.empty(Destination(DataType.UINT8, (sharing.SMALLEST_BYTES,))) for _ in range(100)]
     assert all(made is not None for made in held)
     # those in flight are the socket's
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
@@ -336,7 +336,7 @@ def test_descriptors_do_not_pile_up(client: Any) -> None:
 def test_what_the_client_holds_can_be_read(client: Any) -> None:
     """Until it says that it lets go; only within the block, and as long as the mapping is needed."""
     _, share = client.call()
-    made = share.empty(Slot(DataType.FLOAT32, SHAPE))
+    made = share.empty(Destination(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = 3
     location = give(share, made)
@@ -370,42 +370,3 @@ def _refused(share: Share, start: Any) -> bool:
     except CodecError:
         return True
     return False
-
-
-def test_a_block_is_lent_until_it_is_released(client: Any, memory: SharedMemory) -> None:
-    """What the client writes there is read here; then others get it, and what there is no room for is not lent."""
-    client.say(Record.WANTED, 0, 2 * MIB)
-    kind, number, size = client.hear() or (0, 0, 0)
-    assert (kind, size >= 2 * MIB) == (Record.BLOCK, True)
-    assert client.hear() == (Record.LENT, number, 0)
-    _, share = client.call()
-    client.mapped[:4] = np.float32(1.5).tobytes()
-    layout = pb.ArrayLayout(data_type=pb.DATA_TYPE_FLOAT32, shape=[1], byte_count=4)
-    lies = pb.SharedBytes(block=number, byte_count=4)
-    start = pb.ValueStart(name="x", layout=pb.ValueLayout(array=layout), shared=lies)
-    assert share.held(start) == [1.5]
-    for impossible in (0, 16 * MIB, (1 << 64) - 1):
-        client.say(Record.WANTED, 0, impossible)
-    client.say(Record.RELEASED, number)
-    client.say(Record.WANTED, 0, 2 * MIB)
-    assert client.hear() == (Record.LENT, number, 0)
-    with pytest.raises(CodecError, match="does not hold"):
-        share.held(pb.ValueStart(name="x", layout=start.layout, shared=pb.SharedBytes(block=number + 1, byte_count=4)))
-
-
-def test_free_memory_gives_way_to_other_memory(
-    client: Any, memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was free for a while, but for some, when a block of another size is made; what was just used stays."""
-    monkeypatch.setattr(blocks_module, "_SPARE_BYTES", 2 * MIB)
-    monkeypatch.setattr(blocks_module, "_SPARE_SECONDS", 0.1)
-    _, share = client.call()
-    ones = [share.empty(Slot(DataType.UINT8, (MIB,))) for _ in range(4)]
-    del ones
-    other = share.empty(Slot(DataType.UINT8, (MIB // 2,)))
-    assert memory.byte_count == 4 * MIB + MIB // 2
-    time.sleep(0.11)
-    another = share.empty(Slot(DataType.UINT8, (MIB // 4,)))
-    assert memory.byte_count == 2 * MIB + MIB // 2 + MIB // 4
-    assert other is not None
-    assert another is not None

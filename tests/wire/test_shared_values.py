@@ -10,8 +10,8 @@ import numpy as np
 from tests.messages import message
 from tests.wire.giving import give
 
-from onnxscope_server.domain import DataType, Slot
-from onnxscope_server.result_domain import Result
+from onnxscope_server.domain import DataType
+from onnxscope_server.result_domain import Destination, Result
 from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share
 from onnxscope_server.wire.shared_values import placed
@@ -20,7 +20,7 @@ SHAPE = (256, 1024)
 
 
 def _made(share: Share, value: float = 1.0) -> Any:
-    made = share.empty(Slot(DataType.FLOAT32, SHAPE))
+    made = share.empty(Destination(DataType.FLOAT32, SHAPE))
     assert made is not None
     made[:] = value
     return made

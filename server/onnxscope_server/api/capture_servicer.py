@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -27,13 +27,13 @@ from onnxscope.v1.envelope import (
 )
 from onnxscope_server.api import incoming
 from onnxscope_server.api.convert import plan_to_pb, spec_from_pb, write_completed
-from onnxscope_server.domain import Array, CaptureSpec, Memory, Plan, Value
+from onnxscope_server.domain import Array, CaptureSpec, Plan, Value
 from onnxscope_server.errors import UnavailableError, ValueInvalidError
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
 from onnxscope_server.pipeline.stream import Batch, Stream
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Memory, Result
 from onnxscope_server.wire import shared_values
 from onnxscope_server.wire.packing import value_parts
 from onnxscope_server.wire.share import Share
@@ -43,6 +43,8 @@ _EMBEDDED = "embedded"
 _PLANS_KEPT = 256
 _NAME = pb.DESCRIPTOR.services_by_name["CaptureService"].full_name
 _Item: TypeAlias = Message | Part
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def add_to_server(servicer: CaptureServicer, server: grpc.aio.Server) -> None:
@@ -212,32 +214,19 @@ class CaptureServicer(CaptureServiceServicer):
 
     def _plan(self, prepared: Prepared) -> pb.CapturePlan:
         """Returns the message that says what a plan brings: the same one for all its calls, not to be changed."""
-        plan = self._plans.get(prepared.plan)
-        if plan is None:
-            plan = self._plans[prepared.plan] = plan_to_pb(self._captures.planned(prepared, {}))
-            while len(self._plans) > _PLANS_KEPT:
-                self._plans.popitem(last=False)
-        return plan
+        return _kept(self._plans, prepared.plan, lambda: plan_to_pb(self._captures.planned(prepared, {})))
 
     def _plan_bytes(self, prepared: Prepared) -> bytes:
         """Returns what the messages of a capture begin with: the plan, serialised once for all its calls."""
-        opening = self._openings.get(prepared.plan)
-        if opening is None:
-            opening = CAPTURE_RESPONSE.alone(pb.CaptureEvent(plan=self._plan(prepared)))
-            self._openings[prepared.plan] = opening
-            while len(self._openings) > _PLANS_KEPT:
-                self._openings.popitem(last=False)
-        return opening
+        return _kept(
+            self._openings,
+            prepared.plan,
+            lambda: CAPTURE_RESPONSE.alone(pb.CaptureEvent(plan=self._plan(prepared))),
+        )
 
     def _spec(self, message: pb.CaptureSpec) -> CaptureSpec:
         """Returns the spec of a message; it often is the same again."""
-        raw = message.SerializeToString()
-        spec = self._specs.get(raw)
-        if spec is None:
-            spec = self._specs[raw] = spec_from_pb(message)
-            while len(self._specs) > _PLANS_KEPT:
-                self._specs.popitem(last=False)
-        return spec
+        return _kept(self._specs, message.SerializeToString(), lambda: spec_from_pb(message))
 
     async def _inputs(self, first: Carried, requests: AsyncIterator[Carried], share: Share | None) -> Batch:
         """Returns the inputs and masks of a run when all have come."""
@@ -279,6 +268,16 @@ class _Inbox(incoming.Inbox[Batch]):
 
     def _batch(self) -> Batch:
         return self._inputs, self._masks
+
+
+def _kept(known: OrderedDict[K, V], key: K, make: Callable[[], V]) -> V:
+    """Returns what is known under a key; makes it where it is not, and forgets the oldest of many."""
+    found = known.get(key)
+    if found is None:
+        found = known[key] = make()
+        while len(known) > _PLANS_KEPT:
+            known.popitem(last=False)
+    return found
 
 
 def _gone(_: tensor_pb.ValueStart) -> Array:

@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from onnxscope_server.catalog.model import CatalogModel
-from onnxscope_server.domain import Array, Memory, Output, Plan, Segment, Value, ValueType
+from onnxscope_server.domain import Array, Output, Plan, Segment, Value, ValueType
 from onnxscope_server.errors import BoundRunFailedError, ReductionInvalidError
 from onnxscope_server.pipeline.brief import BriefRuns, shapes_of
 from onnxscope_server.pipeline.parts import merged
 from onnxscope_server.pipeline.shapes_seen import ShapesSeen, input_shapes
-from onnxscope_server.result_domain import VALUE_KINDS, Result, ValueKind
+from onnxscope_server.result_domain import VALUE_KINDS, Memory, Result, ValueKind
 from onnxscope_server.run.chain import Chain, Wanted
 from onnxscope_server.run.readings import read
 from onnxscope_server.run.runner import Runner
@@ -180,6 +180,7 @@ class _Walk:
 
     Attributes:
         parts: what segments have brought and nobody has taken yet.
+        is_first_sent: set when whoever takes parts has done with the first.
         is_done: whether nothing is left to run.
     """
 
@@ -198,13 +199,9 @@ class _Walk:
         # bytes that the last segment wrote into the caller's memory
         self._placed_bytes = 0
         self.parts: deque[_Part] = deque()
+        self.is_first_sent = threading.Event()
         self._has_waited = False
         self.is_done = False
-
-    @functools.cached_property
-    def is_first_sent(self) -> threading.Event:
-        """Set when whoever takes parts has done with the first."""
-        return threading.Event()
 
     @property
     def has_room(self) -> bool:

@@ -9,11 +9,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from onnxscope_server.domain import Array, Memory, Slot, TensorType, Value
+from onnxscope_server.domain import Array, TensorType, Value
 from onnxscope_server.pipeline.by_shapes import ByShapes, InputShapes
+from onnxscope_server.result_domain import Destination, Memory
 from onnxscope_server.run.session import Session
 
-_Outputs: TypeAlias = Mapping[str, Slot]
+_Outputs: TypeAlias = Mapping[str, Destination]
 
 
 def input_shapes(inputs: Mapping[str, Value]) -> InputShapes:
@@ -54,7 +55,7 @@ class ShapesSeen:
             if self._seen.get(session, given) is not None:
                 return
             shapes = {
-                name: Slot(declared.data_type, value.shape)
+                name: Destination(declared.data_type, value.shape)
                 for name, value in values.items()
                 if isinstance(value, np.ndarray) and isinstance(declared := session.outputs.get(name), TensorType)
             }

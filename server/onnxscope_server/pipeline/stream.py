@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from onnxscope_server.domain import Array, CaptureSpec, Memory, OutputMode, Value
+from onnxscope_server.domain import Array, CaptureSpec, OutputMode, Value
 from onnxscope_server.errors import ValueInvalidError
 from onnxscope_server.pipeline.ahead import ahead
 from onnxscope_server.pipeline.batching.batching import Batching
 from onnxscope_server.pipeline.capture import Captures, Prepared
 from onnxscope_server.pipeline.running import Call
-from onnxscope_server.result_domain import Result
+from onnxscope_server.result_domain import Memory, Result
 
 Batch = tuple[Mapping[str, Value], Mapping[str, Array]]
 

@@ -61,7 +61,7 @@ def _address(array: Array) -> int:
 def _takes(array: Array, data_type: DataType) -> bool:
     whole_bytes = data_type is not DataType.STRING and not is_packed(data_type)
     # without elements there is nothing to write, and no pointer to recognise
-    return array.dtype == DTYPES[data_type] and array.flags.carray and array.size > 0 and whole_bytes
+    return whole_bytes and array.flags.carray and array.dtype == DTYPES[data_type] and array.size > 0
 
 
 class Binding:

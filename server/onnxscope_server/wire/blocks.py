@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from onnxscope.v1.sharing import Record, mapped
-from onnxscope_server.domain import Array, Slot
+from onnxscope_server.domain import Array
+from onnxscope_server.result_domain import Destination
 
 # a process may have some 65,000 mappings, and others need some too
 MOST_BLOCKS = 16_384
-_SLOTS_KEPT = 4 * MOST_BLOCKS
+_DESTINATIONS_KEPT = 4 * MOST_BLOCKS
 _PAGE_BYTES = 4096
 # free memory that stays however much is made beside, and how long other memory may be free then: calls that bring the
 # same again and again, also in turns, find theirs
@@ -115,8 +116,8 @@ class Blocks:
         self._blocks: dict[int, Block] = {}
         # by size and number; which was free first is first
         self._free: dict[int, dict[int, Block]] = {}
-        # the number of the block in which a slot was written last
-        self._last: dict[Slot, int] = {}
+        # the number of the block in which a destination was written last
+        self._last: dict[Destination, int] = {}
         self._by_owner: dict[int, Block] = {}
         self._ended: deque[_Use] = deque()
         self._is_closed = False
@@ -126,26 +127,30 @@ class Blocks:
         """Whether no block is left, and no array in one."""
         return not self._blocks and not self._by_owner
 
-    def reused(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+    def reused(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], destination: Destination | None = None
+    ) -> Array | None:
         """Returns an array in a block that is free and large enough, or None.
 
         Args:
             shape: of the array, which has elements.
             dtype: of the array.
-            slot: what will be written there: the block in which it was written last comes first.
+            destination: what the array is for: the block in which that was written last comes first.
         """
         if self._ended:
             self.settle()
         free = self._free.get(_size(shape, dtype))
         if not free:
             return None
-        block = free.pop(self._last.get(slot, 0), None) if slot is not None else None
-        return self._used(free.popitem()[1] if block is None else block, shape, dtype, slot)
+        block = free.pop(self._last.get(destination, 0), None) if destination is not None else None
+        return self._used(free.popitem()[1] if block is None else block, shape, dtype, destination)
 
-    def made(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+    def made(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], destination: Destination | None = None
+    ) -> Array | None:
         """Returns an array in a new block; None where there may or can be none. Arguments are as of `reused`."""
         block = self._new(_size(shape, dtype))
-        return None if block is None else self._used(block, shape, dtype, slot)
+        return None if block is None else self._used(block, shape, dtype, destination)
 
     def lend(self, byte_count: int) -> Block | None:
         """Returns a block that is the client's from now on, to write in; None where there is none."""
@@ -220,11 +225,13 @@ class Blocks:
                 self._allowance.give_back(block.byte_count)
         self.settle()
 
-    def _used(self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None) -> Array:
-        if slot is not None and self._last.get(slot) != block.number:
-            if len(self._last) >= _SLOTS_KEPT:
+    def _used(
+        self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any], destination: Destination | None
+    ) -> Array:
+        if destination is not None and self._last.get(destination) != block.number:
+            if len(self._last) >= _DESTINATIONS_KEPT:
                 self._last.clear()
-            self._last[slot] = block.number
+            self._last[destination] = block.number
         owner: Array = np.ndarray(shape, dtype, block.memory)
         use = block.use = _Use(owner, self._ended.append)
         use.block = block

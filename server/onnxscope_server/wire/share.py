@@ -19,7 +19,8 @@ from onnxscope.v1 import sharing
 from onnxscope.v1 import tensor_pb2 as pb
 from onnxscope.v1.codec import CodecError
 from onnxscope.v1.sharing import Lying, Record
-from onnxscope_server.domain import Array, Slot, Value
+from onnxscope_server.domain import Array, Value
+from onnxscope_server.result_domain import Destination
 from onnxscope_server.wire.blocks import Allowance, Block, Blocks
 
 # what may be sent before the client has taken it, as gRPC's flow control does for what lies in messages
@@ -47,8 +48,8 @@ class Share:
         self._connection = connection
         self._sent = sent
 
-    def empty(self, slot: Slot) -> Array | None:
-        """Returns an array for a slot to be written into, which then need not be copied: a `domain.Memory`.
+    def empty(self, destination: Destination) -> Array | None:
+        """Returns an array for a destination to be written into, which then need not be copied: a `result_domain.Memory`.
 
         The memory is used again when the last array in it has died, whether it was given or not.
 
@@ -56,10 +57,10 @@ class Share:
             The array, the server's own for what is small; None for text and for types of several elements a byte, and
             where all memory is in use or the client has gone.
         """
-        dtype, is_shared = _dtype(slot)
+        dtype, is_shared = _dtype(destination)
         if is_shared:
-            return self._connection.empty(slot.shape, dtype, slot)
-        return None if dtype is None else np.empty(slot.shape, dtype)
+            return self._connection.empty(destination.shape, dtype, destination)
+        return None if dtype is None else np.empty(destination.shape, dtype)
 
     def put(self, value: Array) -> Array | None:
         """Returns a copy of an array that `give` can give; None as `empty`."""
@@ -111,12 +112,12 @@ class Share:
 
 
 @functools.lru_cache(4096)
-def _dtype(slot: Slot) -> tuple[Any, bool]:
-    """Returns the dtype of what is written into a slot, and whether it is to lie in a block; None for what can't be."""
-    dtype = sharing.DTYPES.get(slot.data_type)
+def _dtype(destination: Destination) -> tuple[Any, bool]:
+    """Returns the dtype of what is written there, and whether it is to lie in a block; None for what can't be."""
+    dtype = sharing.DTYPES.get(destination.data_type)
     if dtype is None:
         return None, False
-    return dtype, sharing.is_shareable(dtype, math.prod(slot.shape) * dtype.itemsize)
+    return dtype, sharing.is_shareable(dtype, math.prod(destination.shape) * dtype.itemsize)
 
 
 class _Sent:
@@ -246,14 +247,16 @@ class Connection:
             self._calls.clear()
             self._blocks.close()
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: Slot | None = None) -> Array | None:
+    def empty(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], destination: Destination | None = None
+    ) -> Array | None:
         """Returns an array in a block; None where there is none. Arguments are as of `Blocks.reused`."""
         with self._lock:
-            found = self._blocks.reused(shape, dtype, slot)
+            found = self._blocks.reused(shape, dtype, destination)
             if found is None and self._hear():
                 # the client may just have released one, and memory that was written before is worth a look
-                found = self._blocks.reused(shape, dtype, slot)
-                return self._blocks.made(shape, dtype, slot) if found is None else found
+                found = self._blocks.reused(shape, dtype, destination)
+                return self._blocks.made(shape, dtype, destination) if found is None else found
             return found
 
     def give(self, values: Mapping[str, Value], sent: _Sent) -> dict[str, Location]:
