@@ -49,7 +49,7 @@ class Share:
         self._sent = sent
 
     def empty(self, destination: Destination) -> Array | None:
-        """Returns an array for a destination to be written into, which then need not be copied: a `result_domain.Memory`.
+        """Returns an array for an output to be written into, which need not be copied then: a `result_domain.Memory`.
 
         The memory is used again when the last array in it has died, whether it was given or not.
 
